@@ -1,0 +1,1 @@
+"""Measurements of jray beside Ray, `ProcessPoolExecutor` and the machine's own limits."""

@@ -1,0 +1,1 @@
+"""The runtime: processes, scheduling, ownership, the store.  Knows nothing of notebooks."""

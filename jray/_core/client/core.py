@@ -1,0 +1,453 @@
+"""Owns what makes a process a client: its identity, its lock, its connections, and the parts that use them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import sys
+import threading
+import traceback
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Any, Protocol
+
+from jray._core.client.actors import ActorSubmitter
+from jray._core.client.frontend import Output, OutputKind, get_frontend
+from jray._core.client.functions import CodeTable, ExportedCode
+from jray._core.client.interrupts import Shields
+from jray._core.client.node_link import GONE, NodeLink
+from jray._core.client.objects import ObjectTable
+from jray._core.client.peers import Peer, Peers
+from jray._core.client.pump import Pump, Waiter
+from jray._core.client.tasks import TaskSubmitter
+from jray._core.config import Config
+from jray._core.environments import Environment
+from jray._core.ids import TaskIdSource
+from jray._core.refs import ATOM, PENDING, ObjectRef
+from jray._core.serialization import serialize
+from jray._core.store.arena import ArenaView
+from jray._core.wire import messages
+from jray._core.wire.connection import Connection, Listener, Message, Reactor
+from jray.exceptions import GetTimeoutError, RaySystemError
+
+
+class Context(Protocol):
+    """Which task the calling thread runs, if any."""
+
+    def task_number(self) -> Any: ...
+    def blocks(self) -> bool: ...
+    def waiting(self) -> None: ...
+    def resumed(self) -> None: ...
+
+
+class DriverContext:
+    """No task: the user's own program."""
+
+    def task_number(self) -> Any:
+        return None
+
+    def blocks(self) -> bool:
+        """Tell whether waiting must be told to the node."""
+        return False
+
+    def waiting(self) -> None:
+        pass
+
+    def resumed(self) -> None:
+        pass
+
+
+class CoreClient:
+    """A driver's or a worker's part in a cluster."""
+
+    def __init__(
+        self, *, config: Config, address: str, node_socket: socket.socket, shields: Shields, reactor: Reactor, context: Context
+    ) -> None:
+        self.config = config
+        self.address = address
+        self.context = context
+        self.shields = shields
+        self.reactor = reactor
+        self.lock = threading.Lock()
+        self.is_closing = False
+        self.number = 0  #: as the node knows this client
+        self.node_id = b""
+        self.job_id = b""
+        self.namespace = ""
+        self.session_dir = ""
+        self.facts: dict[str, Any] = {}
+        #: the Worker, in a worker
+        self.worker: Any = None
+        #: what tasks and actors made here inherit
+        self.runtime_env: Environment = ()
+        self.make_handle: Callable[[Any, Any], Any]
+        self._code_of: weakref.WeakKeyDictionary[Any, ExportedCode] = weakref.WeakKeyDictionary()
+        self.pid = os.getpid()
+        #: actors with calls waiting a moment for company
+        self.gathering: list[Any] = []
+        self._deferred: deque[Callable[[], None]] = deque()
+        self._numbers = itertools.count(1)
+        self._ids: TaskIdSource
+        self._id_start = 0
+        self._id_suffix = b""
+        self.arena: ArenaView
+        self.pump = Pump(reactor, shields, self._housekeeping, config.handover_s)
+        self.objects = ObjectTable(self)
+        self.code = CodeTable(config)
+        self.tasks = TaskSubmitter(self)
+        self.actors = ActorSubmitter(self)
+        self.peers = Peers(reactor, address, self._hello, self.handle, self._peer_closed)
+        self.node = NodeLink(node_socket, reactor, self.lock, self.handle, self._node_closed)
+        self.node.pump = self.pump
+        self._listener: Listener | None = None
+        #: whether what tasks write is shown here
+        self.shows_output = True
+        #: called once when the node is gone
+        self.on_node_lost: Callable[[], None] = lambda: None
+        tasks, objects = self.tasks, self.objects
+        self.handlers: dict[int, Callable[[Any, Message], None]] = {
+            messages.DONE: lambda p, m: tasks.on_done(p, m[1], m[2]),
+            messages.ITEMS: lambda p, m: tasks.on_items(p, m[1], m[2], m[3]),
+            messages.GIVEN_BACK: lambda p, m: tasks.on_given_back(p, m[1]),
+            messages.RETIRING: lambda p, _: tasks.on_retiring(p),
+            messages.OUTPUT: lambda _, m: self.show_output(Output(*m[1:])),
+            messages.HELLO_PEER: lambda p, m: self.peers.introduced(p, *m[1:]),
+            messages.BORROW: lambda p, m: objects.on_borrow(p, m[1], m[2]),
+            messages.BORROWED: lambda _, m: objects.on_borrowed(m[1]),
+            messages.RELEASE: lambda p, m: objects.on_release(p, m[1]),
+            messages.WANT: lambda p, m: objects.on_want(p, m[1]),
+            messages.VALUE: lambda _, m: objects.on_value(m[1], m[2], m[3]),
+            messages.REPLY: lambda _, m: self._on_reply(m),
+            messages.GRANT: lambda _, m: tasks.on_grant(*m[1:]),
+            messages.IDLE_WANTED: lambda _, m: tasks.on_idle_wanted(m[1]),
+            messages.ACTOR_STATE: lambda _, m: self._on_actor_state(m[1]),
+            messages.NOTICE: lambda _, m: self.show_output(Output(m[1], OutputKind.NOTICE, m[2], None, "jray", 0, "")),
+            messages.CLIENT_GONE: lambda _, m: None,
+        }
+
+    # -- identity ---------------------------------------------------------------------------------
+
+    def listen(self) -> None:
+        """Let other clients connect.  A worker does so before it registers, and so before anybody knows it."""
+        self._listener = Listener(self.address, self.reactor, self.peers.accept)
+
+    def register(self, kind: str, facts: dict[str, Any], timeout_s: float) -> None:
+        """Join the cluster; blocks until the node has answered."""
+        self.pump.start()
+        welcome = self.node.request(
+            messages.REGISTER, kind, self.pid, self.address, facts, timeout_s=timeout_s
+        )
+        self.number = welcome["client"]
+        self.job_id = welcome["job_id"]
+        self.namespace = welcome["namespace"]
+        self.node_id = welcome["node_id"]
+        self.session_dir = welcome["session_dir"]
+        self.facts = welcome
+        self._ids = TaskIdSource(self.job_id)
+        self._id_start, self._id_suffix = self._ids._start, self._ids.suffix
+        self.arena = ArenaView(welcome["store_dir"])
+
+    def _hello(self) -> tuple[int, int, bytes]:
+        return self.number, self._id_start, self._id_suffix
+
+    def next_number(self) -> int:
+        """Return a new number for a task or object; each has an id of its own."""
+        return next(self._numbers)
+
+    def task_id(self, number: int) -> bytes:
+        return ((self._id_start + number) & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "little") + self._id_suffix
+
+    def object_id(self, number: int, index: int) -> bytes:
+        return (
+            ((self._id_start + number) & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "little")
+            + self._id_suffix
+            + index.to_bytes(4, "little")
+        )
+
+    def next_object_id(self) -> bytes:
+        return self.object_id(next(self._numbers), 1)
+
+    def code_of(self, key: Any, code: Any, kind: str, name: str) -> ExportedCode:
+        """Return the export of *code*, made when *key*, its remote function or actor class, is first used here."""
+        exported = self._code_of.get(key)
+        if exported is None:
+            exported = self._code_of[key] = self.code.export(code, kind, name)
+        return exported
+
+    # -- what refs ask (jray._core.refs.RefHome) --------------------------------------------------------
+
+    def ref_dropped(self, ref_id: bytes, owner: str | None, state: int, data: Any) -> None:
+        # A finalizer may run anywhere, also with the lock held: leave it for housekeeping.
+        self.objects.dropped.append((ref_id, owner, state, data))
+        self.pump.nudge()
+
+    def ref_exported(self, ref: ObjectRef[Any]) -> None:
+        self.objects.exported(ref)
+
+    def pin_forever(self, ref: ObjectRef[Any]) -> None:
+        self.objects.pin_forever(ref)
+
+    def ref_from_id(self, ref_id: bytes, owner: str | None) -> ObjectRef[Any]:
+        return self.objects.ref_from_id(ref_id, owner)
+
+    def ref_address(self, ref: ObjectRef[Any]) -> str:
+        return ref._owner or self.address
+
+    def when_ready(self, ref: ObjectRef[Any], callback: Callable[[ObjectRef[Any]], None]) -> None:
+        """Call `callback(ref)` from some thread, with no lock held, once *ref* has a value or an error."""
+        self.pump.watchers += 1
+
+        def ready(ready_ref: ObjectRef[Any]) -> None:
+            self.pump.watchers -= 1
+            self.defer(lambda: callback(ready_ref))
+
+        with self.lock:
+            self.objects.when_ready_locked(ref, ready)
+
+    def ref_value(self, ref: ObjectRef[Any]) -> Any:
+        return self.objects.value(ref)
+
+    # -- the public operations ------------------------------------------------------------------------
+
+    def put(self, value: Any) -> ObjectRef[Any]:
+        return self.objects.put(value)
+
+    def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None) -> list[Any]:
+        """Return the values, blocking until each is there.
+
+        Raises the first error in the order of *refs* as soon as it is reached, GetTimeoutError at the end
+        of `timeout_s`.
+        """
+        deadline = None if timeout_s is None else monotonic() + timeout_s
+        values = []
+        value = self.objects.value
+        waited = False
+        for ref in refs:
+            if ref._state == PENDING:
+                waited = True
+                self.wait_value(ref, deadline)
+            values.append(ref._data if ref._state == ATOM else value(ref))
+        if waited:
+            get_frontend().flush()
+        return values
+
+    def wait_value(self, ref: ObjectRef[Any], deadline: float | None) -> None:
+        """Block until *ref* has a value or an error."""
+        if ref._client is not self:
+            raise RaySystemError(
+                f"{ref!r} belongs to a session that has ended; objects and actors do not outlive jray.shutdown()."
+            )
+        waiter = Waiter()
+        with self.lock:
+            self.objects.when_ready_locked(ref, waiter.notify)
+        left = None if deadline is None else max(0.0, deadline - monotonic())
+        if waiter.done or self.wait_blocking(waiter, left):
+            if ref._state == PENDING:
+                raise RaySystemError(GONE)
+            return
+        with self.lock:
+            if ref._state == PENDING and ref._waiters and waiter.notify in ref._waiters:
+                ref._waiters.remove(waiter.notify)
+        raise GetTimeoutError(f"Get timed out: {ref!r} had no value in time. The task goes on; get it again later.")
+
+    def wait_blocking(self, waiter: Waiter, timeout_s: float | None) -> bool:
+        """Wait; a task that waits longer than a moment gives its CPU back meanwhile."""
+        context = self.context
+        if not context.blocks():
+            return self.pump.wait(waiter, timeout_s)
+        first = self.config.blocked_after_s
+        if timeout_s is not None and timeout_s <= first:
+            return self.pump.wait(waiter, timeout_s)
+        if self.pump.wait(waiter, first):
+            return True
+        context.waiting()
+        try:
+            return self.pump.wait(waiter, None if timeout_s is None else timeout_s - first)
+        finally:
+            context.resumed()
+
+    def wait(
+        self, refs: list[Any], num_returns: int, timeout_s: float | None
+    ) -> tuple[list[Any], list[Any]]:
+        """Return (ready, others): at most `num_returns` ready ones, both in the order of *refs*."""
+        split = _split(refs, num_returns)
+        if split is not None:
+            return split
+        waiter = self._watch(refs, num_returns)
+        if not waiter.done:
+            if timeout_s == 0:
+                self.pump.poll_nowait()
+            else:
+                self.wait_blocking(waiter, timeout_s)
+            self._unwatch(refs, waiter)
+        if self.is_closing or not self.node.connection.is_open:
+            self._raise_if_lost(refs, num_returns)
+        return _split(refs, num_returns) or _split_all(refs, num_returns)
+
+    def _raise_if_lost(self, refs: list[Any], num_returns: int) -> None:
+        if sum(_is_ready(ref) for ref in refs) < num_returns and self.is_closing:
+            raise RaySystemError(GONE)
+
+    def _watch(self, refs: list[Any], num_returns: int) -> Waiter:
+        waiter = Waiter(num_returns)
+        notify = waiter.notify
+        with self.lock:
+            for ref in refs:
+                if isinstance(ref, ObjectRef):
+                    self.objects.when_ready_locked(ref, notify)
+                else:
+                    ref._stream.when_next(notify)
+                if waiter.done:
+                    break
+        return waiter
+
+    def _unwatch(self, refs: list[Any], waiter: Waiter) -> None:
+        notify = waiter.notify
+        with self.lock:
+            for ref in refs:
+                if isinstance(ref, ObjectRef):
+                    if ref._waiters and notify in ref._waiters:
+                        ref._waiters.remove(notify)
+                elif notify in ref._stream._waiters:
+                    ref._stream._waiters.remove(notify)
+
+    def cancel(self, target: Any, *, force: bool, recursive: bool) -> None:
+        """Cancel the task that makes this ref, or this generator's items; nothing happens if it is done."""
+        task = target._data if isinstance(target, ObjectRef) else target._stream.task
+        with self.lock:
+            if isinstance(target, ObjectRef):
+                if target._state != PENDING:
+                    return
+                if target._owner is not None or task is None:
+                    return
+            elif target._stream.is_complete:
+                return
+            if task.actor is not None:
+                if force:
+                    raise ValueError("force=True is not supported for actor tasks: end the actor with jray.kill().")
+                task.actor.cancel(task, recursive=recursive)
+            else:
+                self.tasks.cancel(task, force=force, recursive=recursive)
+
+    def ask(self, question: str, *arguments: Any) -> Any:
+        """Ask the head or the node; blocks for the answer."""
+        return self.node.request(messages.ASK, question, arguments)
+
+    # -- messages ---------------------------------------------------------------------------------
+
+    def handle(self, connection: Connection, message: Message) -> None:
+        """Handle a message of a peer or of the node."""
+        handler = self.handlers.get(message[0])
+        if handler is None:
+            raise ValueError(f"a message of unknown kind {message[0]}")
+        handler(connection.peer, message)
+
+    def _on_reply(self, message: Message) -> None:
+        with self.lock:
+            self.node.replied(message)
+
+    def peers_peer_of(self, address: str) -> Peer:
+        """Return the peer that listens at *address*; a dead one's messages go nowhere."""
+        with self.lock:
+            return self.peers.get_or_gone(address)
+
+    def _on_actor_state(self, view: Any) -> None:
+        with self.lock:
+            self.actors.on_state_locked(view)
+
+    def show_output(self, output: Output) -> None:
+        """Show what a task wrote, or a message of jray itself."""
+        if self.shows_output or output.kind == OutputKind.NOTICE:
+            get_frontend().write(output)
+
+    def _peer_closed(self, peer: Peer) -> None:
+        self.tasks.worker_lost(peer)
+        self.actors.peer_lost(peer)
+        self.objects.peer_gone(peer)
+
+    def _node_closed(self) -> None:
+        if self.is_closing:
+            return
+        with self.lock:
+            error = RaySystemError(GONE)
+            for task in list(self.tasks.pending.values()):
+                self.tasks.fail(task, error)
+            self.actors.node_lost(error)
+        self.on_node_lost()
+
+    # -- housekeeping -----------------------------------------------------------------------------
+
+    def defer(self, callback: Callable[[], None]) -> None:
+        """Run *callback* soon in the polling thread, without the lock."""
+        self._deferred.append(callback)
+        self.pump.nudge()
+
+    def _housekeeping(self) -> None:
+        while self._deferred:
+            callback = self._deferred.popleft()
+            try:
+                callback()
+            except Exception:  # noqa: BLE001 -- a user's callback must not end the I/O thread
+                traceback.print_exc(file=sys.stderr)
+        if self.gathering:
+            with self.lock:
+                gathering, self.gathering = self.gathering, []
+                for actor in gathering:
+                    actor.flush()
+        if self.objects.dropped:
+            self.objects.drain_dropped()
+
+    def dump_error(self, error: BaseException) -> bytes:
+        """Return *error* as bytes for another process."""
+        return serialize(error).to_bytes()
+
+    def handle_to_self(self, spec: Any) -> Any:
+        """Return a handle of the actor in this process; `jray.actor` sets how."""
+        return self.make_handle(self, spec)
+
+    def fds(self) -> list[int]:
+        """Return the descriptors that a forked child must close."""
+        listening = [] if self._listener is None else [self._listener.fileno()]
+        return [*self.peers.fds(), self.node.connection.fd, *listening, *self.reactor.fds()]
+
+    def close(self) -> None:
+        """Leave the cluster: pending work fails, connections close, the I/O thread ends."""
+        with self.lock:
+            self.is_closing = True
+            self.tasks.close(RaySystemError("the session was shut down with jray.shutdown()"))
+        self.pump.close()
+        if self._listener is not None:
+            self._listener.close()
+        self.peers.close()
+        self.node.connection.close()
+        self.reactor.close()
+        if self.node_id:
+            self.arena.close()
+
+
+def _is_ready(ref: Any) -> bool:
+    return ref._state != PENDING if isinstance(ref, ObjectRef) else ref._stream.has_next()
+
+
+def _split(refs: list[Any], num_returns: int) -> tuple[list[Any], list[Any]] | None:
+    """Return (ready, others) if enough are ready."""
+    if num_returns == 1:  # one by one over many refs: the common pattern, so without a pass over all
+        for index, ref in enumerate(refs):
+            if _is_ready(ref):
+                return [ref], refs[:index] + refs[index + 1 :]
+        return None
+    ready, others = _split_all(refs, num_returns)
+    return (ready, others) if len(ready) >= num_returns else None
+
+
+def _split_all(refs: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]:
+    ready: list[Any] = []
+    others: list[Any] = []
+    for ref in refs:
+        (ready if len(ready) < num_returns and _is_ready(ref) else others).append(ref)
+    return ready, others
+
+

@@ -1,0 +1,80 @@
+"""Owns the export of code: pickles each function or class once, names it by the hash of the pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from typing import Any
+
+from jray._core.config import Config
+from jray._core.machine.dispatch import Timing
+from jray._core.refs import ObjectRef
+from jray._core.serialization import code_pickler_class
+
+
+class ExportedCode:
+    """A pickled function or class."""
+
+    __slots__ = ("blob", "function_id", "refs", "timing")
+
+    def __init__(self, function_id: bytes, blob: bytes, refs: list[ObjectRef[Any]]) -> None:
+        self.function_id = function_id
+        self.blob = blob
+        #: captured by the code: they live as long as the job (Ray's rule)
+        self.refs = refs
+        self.timing = Timing()
+
+
+class CodeTable:
+    """The code exported by one client; equal pickles are one export, also when redefined in a loop."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._by_hash: dict[bytes, ExportedCode] = {}
+
+    def export(self, code: Any, kind: str, name: str) -> ExportedCode:
+        """Pickle *code*, a function or class.
+
+        Raises TypeError if it captures what cannot be pickled, naming it; ValueError if it is too large.
+        """
+        blob, refs = pickle_code(code, kind, name)
+        size = len(blob)
+        if size >= self._config.function_max_bytes:
+            raise ValueError(
+                f"The {kind} {name} is too large ({size / 2**20:.0f} MiB, the limit is "
+                f"{self._config.function_max_bytes / 2**20:.0f} MiB). Check that its definition does not capture a "
+                "large array or other object; put that once with jray.put() and pass the reference."
+            )
+        if size >= self._config.function_warn_bytes:
+            warnings.warn(
+                f"The {kind} {name} is very large ({size / 2**20:.0f} MiB). Check that its definition is not "
+                "implicitly capturing a large array or other object; put that once with jray.put() and pass "
+                "the reference.",
+                UserWarning,
+                stacklevel=5,
+            )
+        function_id = hashlib.blake2b(blob, digest_size=20).digest()
+        return self._by_hash.setdefault(function_id, ExportedCode(function_id, blob, refs))
+
+
+def pickle_code(code: Any, kind: str, name: str) -> tuple[bytes, list[ObjectRef[Any]]]:
+    """Return the pickle of *code* and the refs it captures."""
+    import importlib  # noqa: PLC0415 -- used on the error path only
+    import io  # noqa: PLC0415
+
+    file = io.BytesIO()
+    refs: list[ObjectRef[Any]] = []
+    try:
+        code_pickler_class()(file, _InBand(), refs).dump(code)
+    except Exception as error:
+        explain = importlib.import_module("jray._core.serialization_report").explain
+        message = f"Could not serialize the {kind} {name}.\n{explain(code, error)}"
+        raise TypeError(message) from error
+    return file.getvalue(), refs
+
+
+class _InBand(list[Any]):
+    """Stands for the list of out-of-band buffers: refuses them, so that the pickle is one piece."""
+
+    def append(self, _: Any) -> None:
+        raise BufferError

@@ -1,0 +1,340 @@
+"""Owns the objects of this process: their values, who else holds them, and those borrowed from others.
+
+The client's lock guards everything here; the names of methods that take it themselves don't end in
+`_locked`.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from jray._core.client.pump import Waiter
+from jray._core.machine.borrows import Borrows
+from jray._core.refs import ATOM, ERROR, INLINE, PENDING, STORED, ObjectRef
+from jray._core.serialization import Serialized, deserialize, is_atom, serialize
+from jray._core.specs import Location
+from jray._core.wire import messages
+from jray.exceptions import ObjectLostError, ObjectStoreFullError, OwnerDiedError, RayError, RaySystemError, RayTaskError
+
+if TYPE_CHECKING:
+    from jray._core.client.core import CoreClient
+    from jray._core.client.peers import Peer
+
+
+class ObjectTable:
+    """What this client owns and borrows."""
+
+    def __init__(self, client: CoreClient) -> None:
+        self._client = client
+        #: refs whose ids other processes know, or that came from others; see `jray._core.refs`
+        self._known: dict[bytes, weakref.ref[ObjectRef[Any]]] = {}
+        self._borrows = Borrows()
+        #: our objects that somebody borrows
+        self._lent: dict[bytes, ObjectRef[Any]] = {}
+        #: refs in pickles that nobody will account for
+        self._pinned: dict[bytes, ObjectRef[Any]] = {}
+        #: what finalizers left to be done: (id, owner, state, data) of dead refs
+        self.dropped: deque[tuple[bytes, str | None, int, Any]] = deque()
+        #: borrows not yet told to their owner: owner -> id -> how many
+        self._untold: dict[str, dict[bytes, int]] = {}
+        self._borrow_tokens = 0
+        self._borrow_waiters: dict[int, Waiter] = {}
+        #: our actors whose lifetime is that of the object that stands for them
+        self.actor_of: dict[bytes, bytes] = {}
+
+    # -- making -----------------------------------------------------------------------------------
+
+    def put(self, value: Any) -> ObjectRef[Any]:
+        """Keep a copy of *value*; blocks while large bytes are written.
+
+        Raises TypeError if it cannot be pickled, ObjectStoreFullError if it fits nowhere.
+        """
+        client = self._client
+        ref: ObjectRef[Any] = ObjectRef(client.next_object_id(), client)
+        if is_atom(value):
+            ref._state, ref._data = ATOM, value
+            return ref
+        return self._keep(ref, serialize(value))
+
+    def put_serialized(self, serialized: Serialized) -> ObjectRef[Any]:
+        return self._keep(ObjectRef(self._client.next_object_id(), self._client), serialized)
+
+    def _keep(self, ref: ObjectRef[Any], serialized: Serialized) -> ObjectRef[Any]:
+        ref._nested = serialized.refs or None
+        if serialized.size <= self._client.config.inline_limit_bytes:
+            ref._state, ref._data = INLINE, serialized.to_bytes()
+            return ref
+        location = self.write_stored(ref._id, serialized, self._client.number)
+        ref._tracked = True
+        ref._state, ref._data = STORED, location
+        return ref
+
+    def write_stored(self, ref_id: bytes, serialized: Serialized, owner: int) -> Location:
+        """Write a value into this node's store, sealed for the client numbered *owner*."""
+        client = self._client
+        kind, answer = client.node.request(messages.CREATE, ref_id, serialized.size)
+        if kind == "full":
+            raise ObjectStoreFullError(**answer)
+        if kind == "failed":
+            raise RaySystemError(f"the store could not make room for {serialized.size} bytes: {answer}")
+        try:
+            client.arena.write(answer, serialized.parts())
+        except OSError as error:
+            client.node.tell(messages.ABORT, ref_id)
+            raise ObjectStoreFullError(needed_bytes=serialized.size) from error
+        client.node.tell(messages.SEAL, ref_id, owner)
+        return Location(client.node_id, answer.segment, answer.offset, answer.size)
+
+    # -- values -----------------------------------------------------------------------------------
+
+    def value(self, ref: ObjectRef[Any]) -> Any:
+        """Return the value of a ref that has one, or raise its error.  Takes no lock."""
+        state, data = ref._state, ref._data
+        if state == ATOM:
+            return data
+        if state == INLINE:
+            return self._load(ref, data)
+        if state == STORED:
+            _, segment, offset, size = data
+            return self._load(ref, self._client.arena.read(segment, offset, size, ref))
+        raise self.error(ref)
+
+    def _load(self, ref: ObjectRef[Any], data: bytes | memoryview) -> Any:
+        try:
+            return deserialize(data)
+        except Exception as error:
+            import traceback  # noqa: PLC0415 -- only here
+
+            raise RaySystemError(
+                f"the object {ref._id.hex()} cannot be deserialized here: {type(error).__name__}: {error}",
+                traceback.format_exc(),
+            ) from error
+
+    def error(self, ref: ObjectRef[Any]) -> BaseException:
+        """Return the exception that `get` of this failed ref raises."""
+        data = ref._data
+        if isinstance(data, bytes):
+            try:
+                data = deserialize(data)
+            except Exception as error:  # noqa: BLE001 -- whatever a user's class raises
+                return RaySystemError(f"the exception of a task cannot be deserialized here: {error!r}")
+        if isinstance(data, RayTaskError):
+            return data.as_instanceof_cause()
+        assert isinstance(data, BaseException)
+        return data.with_traceback(None)
+
+    def resolve_locked(self, ref: ObjectRef[Any], state: int, data: Any) -> None:
+        """Give *ref* its value and wake those who wait for it."""
+        ref._state = state
+        ref._data = data
+        if state == STORED:
+            ref._tracked = True
+        waiters = ref._waiters
+        if waiters is not None:
+            ref._waiters = None
+            for waiter in waiters:
+                waiter(ref)
+
+    # -- refs that travel -------------------------------------------------------------------------
+
+    def exported(self, ref: ObjectRef[Any]) -> None:
+        """Another process will know this ref's id."""
+        if ref._id not in self._known:
+            self._known[ref._id] = weakref.ref(ref)
+        ref._tracked = True
+
+    def pin_forever(self, ref: ObjectRef[Any]) -> None:
+        self._pinned[ref._id] = ref
+
+    def ref_from_id(self, ref_id: bytes, owner: str | None) -> ObjectRef[Any]:
+        with self._client.lock:
+            return self.ref_from_id_locked(ref_id, owner)
+
+    def ref_from_id_locked(self, ref_id: bytes, owner: str | None) -> ObjectRef[Any]:
+        """Return this process's ref to that object, borrowing it from *owner* if it is new here."""
+        known = self._known.get(ref_id)
+        ref = known() if known is not None else None
+        if ref is not None:
+            return ref
+        client = self._client
+        ref = ObjectRef(ref_id, client, None, owner)
+        if owner is None or owner == client.address:
+            ref._owner = None
+            ref._state = ERROR
+            ref._data = ObjectLostError(ref_id.hex())
+            return ref
+        ref._tracked = True
+        self._known[ref_id] = weakref.ref(ref)
+        counts = self._untold.setdefault(owner, {})
+        counts[ref_id] = counts.get(ref_id, 0) + 1
+        return ref
+
+    def adopt_locked(self, nested: Iterable[tuple[bytes, str]]) -> list[ObjectRef[Any]]:
+        """Return refs to the objects inside a value that arrived."""
+        return [self.ref_from_id_locked(ref_id, owner) for ref_id, owner in nested]
+
+    def nested_ids(self, refs: Iterable[ObjectRef[Any]]) -> list[tuple[bytes, str]]:
+        return [(ref._id, self._client.ref_address(ref)) for ref in refs]
+
+    # -- borrowing ----------------------------------------------------------------------------------
+
+    def tell_borrows_locked(self, through: Peer | None = None) -> list[Waiter]:
+        """Tell owners what was borrowed since the last time.
+
+        What *through* owns is told on that very connection, so that it arrives before whatever is sent on
+        it next.  For each other owner a waiter is returned that is done once the owner has answered.
+        """
+        if not self._untold:
+            return []
+        untold, self._untold = self._untold, {}
+        waiters: list[Waiter] = []
+        for owner, counts in untold.items():
+            ids = [ref_id for ref_id, count in counts.items() for _ in range(count)]
+            if not ids:
+                continue
+            if through is not None and through.address == owner:
+                through.connection.send((messages.BORROW, ids, None))
+                continue
+            self._borrow_tokens += 1
+            try:
+                peer = self._client.peers.get(owner)
+            except OSError:
+                self._lost_owner_locked(owner)
+                continue
+            waiter = self._borrow_waiters[self._borrow_tokens] = Waiter()
+            waiters.append(waiter)
+            peer.connection.send((messages.BORROW, ids, self._borrow_tokens))
+        return waiters
+
+    def settle_borrows(self, through: Peer | None = None) -> None:
+        """Tell owners what was borrowed, and block until those reached by another way have answered."""
+        if not self._untold:
+            return
+        with self._client.lock:
+            waiters = self.tell_borrows_locked(through)
+        for waiter in waiters:
+            self._client.pump.wait(waiter, 10.0)
+
+    def on_borrow(self, peer: Peer, ref_ids: list[bytes], token: int | None) -> None:
+        with self._client.lock:
+            self._borrows.add(peer.address, ref_ids)
+            for ref_id in ref_ids:
+                known = self._known.get(ref_id)
+                ref = known() if known is not None else None
+                if ref is not None:
+                    self._lent[ref_id] = ref
+            if token is not None:
+                peer.connection.send((messages.BORROWED, token))
+
+    def on_borrowed(self, token: int) -> None:
+        with self._client.lock:
+            waiter = self._borrow_waiters.pop(token, None)
+            if waiter is not None:
+                waiter.notify()
+
+    def on_release(self, peer: Peer, ref_ids: list[bytes]) -> None:
+        with self._client.lock:
+            gone = [self._lent.pop(ref_id, None) for ref_id in self._borrows.release(peer.address, ref_ids)]
+        del gone  # their finalizers run without the lock
+
+    def want_locked(self, ref: ObjectRef[Any]) -> None:
+        """Ask the owner of a borrowed ref for its value, once."""
+        if ref._data is not None or ref._owner is None:
+            return
+        ref._data = _ASKED
+        try:
+            self.tell_borrows_locked()
+            peer = self._client.peers.get(ref._owner)
+        except OSError:
+            self._lost_owner_locked(ref._owner)
+            return
+        peer.connection.send((messages.WANT, ref._id))
+
+    def on_want(self, peer: Peer, ref_id: bytes) -> None:
+        with self._client.lock:
+            known = self._known.get(ref_id)
+            ref = known() if known is not None else None
+            if ref is None:
+                lost = ObjectLostError(ref_id.hex(), owner_address=self._client.address)
+                peer.connection.send((messages.VALUE, ref_id, ERROR, lost))
+                return
+
+            def answer(ready: ObjectRef[Any]) -> None:
+                peer.connection.send((messages.VALUE, ready._id, ready._state, ready._data))
+
+            self.when_ready_locked(ref, answer)
+
+    def on_value(self, ref_id: bytes, state: int, data: Any) -> None:
+        with self._client.lock:
+            known = self._known.get(ref_id)
+            ref = known() if known is not None else None
+            if ref is not None and ref._state == PENDING:
+                self.resolve_locked(ref, state, data)
+
+    def when_ready_locked(self, ref: ObjectRef[Any], callback: Any) -> None:
+        """Call `callback(ref)`, with the lock held, once *ref* has a value or an error."""
+        if ref._state != PENDING:
+            callback(ref)
+            return
+        if ref._waiters is None:
+            ref._waiters = [callback]
+        else:
+            ref._waiters.append(callback)
+        if ref._owner is not None:
+            self.want_locked(ref)
+
+    # -- deaths -----------------------------------------------------------------------------------
+
+    def drain_dropped(self) -> None:
+        """Do what the finalizers of refs left to be done."""
+        freed: list[bytes] = []
+        released: dict[str, list[bytes]] = defaultdict(list)
+        with self._client.lock:
+            while self.dropped:
+                ref_id, owner, state, _ = self.dropped.popleft()
+                known = self._known.get(ref_id)
+                if known is not None and known() is None:
+                    del self._known[ref_id]
+                if owner is not None:
+                    untold = self._untold.get(owner)
+                    if untold is not None and untold.get(ref_id):
+                        untold[ref_id] -= 1  # the owner never heard of it
+                    else:
+                        released[owner].append(ref_id)
+                elif state == STORED:
+                    freed.append(ref_id)
+                if ref_id in self.actor_of:
+                    self._client.node.tell(messages.ACTOR_RELEASED, self.actor_of.pop(ref_id))
+            if freed:
+                self._client.node.tell(messages.FREE, freed)
+            for owner, ids in released.items():
+                peer = self._client.peers.find(owner)
+                if peer is not None:
+                    peer.connection.send((messages.RELEASE, ids))
+
+    def peer_gone(self, peer: Peer) -> None:
+        """A process died: what it borrowed is free, what it owned is lost."""
+        with self._client.lock:
+            gone = [self._lent.pop(ref_id, None) for ref_id in self._borrows.gone(peer.address)]
+            self._lost_owner_locked(peer.address)
+        del gone
+
+    def _lost_owner_locked(self, owner: str) -> None:
+        for known in list(self._known.values()):
+            ref = known()
+            if ref is not None and ref._owner == owner and ref._state == PENDING:
+                self.resolve_locked(ref, ERROR, OwnerDiedError(ref._id.hex(), owner_address=owner))
+
+    def is_needed(self) -> bool:
+        """Tell whether other processes may still ask for our objects."""
+        return bool(self._lent or self._pinned)
+
+    def statistics(self) -> dict[str, int]:
+        return {"known": len(self._known), "lent": len(self._lent), "pinned": len(self._pinned)}
+
+
+#: `_data` of a borrowed ref whose owner was asked
+_ASKED = RayError("asked")

@@ -1,0 +1,14 @@
+"""Owns the forms in which a worker answers a task; each is a tuple in a messages.DONE.
+
+    (number, ATOM, value)
+    (number, INLINE, bytes[, nested])
+    (number, STORED, location[, nested])
+    (number, ERROR, bytes of the exception, is_cancelled)
+    (number, MANY, [(state, data[, nested])...])         several returns
+    (number, STREAM_END)                                   the items came before, in messages.ITEMS
+
+`nested` lists (object id, owner's address) of the refs inside a value, which its reader must borrow.
+"""
+
+MANY = 5
+STREAM_END = 6

@@ -1,0 +1,191 @@
+"""Owns the start of a head, the joining of one, and the end of both: the life of the current client."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from jray._core.client.core import CoreClient, DriverContext
+from jray._core.client.interrupts import BorrowedHandlerShield, Shields
+from jray._core.config import Config
+from jray._core.refs import current
+from jray._core.resources import ResourceSet
+from jray._core.store.arena import choose_place, default_capacity, free_bytes
+from jray._core.store.sweep import session_directory
+from jray._core.wire import messages
+from jray._core.wire.connection import Reactor, check_path, connect, socket_pair
+from jray.exceptions import RaySystemError
+
+_BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1])['sys_path']; from jray._core.daemon.main import main; main()"
+#: what a kernel exports for itself and workers must not believe
+_STRIPPED = ("JPY_", "IPY_")
+#: longest name of a socket in a session's directory
+_SOCKET_NAME = "/d4194304-9999.sock"
+_GRACE_S = 5.0
+
+
+class Session:
+    """A client together with the head process that was started for it, if any."""
+
+    def __init__(self, client: CoreClient, pid: int | None, address: str, warning: str) -> None:
+        self.client = client
+        self._pid = pid
+        #: the head's socket
+        self.address = address
+        #: what the user should know about the store, once
+        self.warning = warning
+
+    def close(self) -> None:
+        """Leave; a head started for this session ends, with all its processes.  Blocks until it has."""
+        if self.client.node.connection.is_open:
+            self.client.node.tell(messages.EXIT_JOB)
+        self.client.close()
+        if self._pid is not None:
+            _wait_exit(self._pid)
+
+
+def runtime_base() -> str:
+    """Return the directory that holds the sessions' directories."""
+    base = os.environ.get("JRAY_RUNTIME_DIR")
+    if base:
+        os.makedirs(base, mode=0o700, exist_ok=True)
+        return base
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and os.path.isdir(f"{runtime}/jray"):
+        return f"{runtime}/jray"
+    return "/tmp"  # noqa: S108 -- the directory made in it has mode 0700 and a lock
+
+
+def default_store_bytes(memory_bytes: int) -> int:
+    """Return the size of the store when the user gives none."""
+    return default_capacity(memory_bytes, free_bytes("/dev/shm"))  # noqa: S108
+
+
+def start(
+    *,
+    resources: ResourceSet,
+    gpu_ids: list[str],
+    store_bytes: int,
+    temp_dir: str | None,
+    facts: dict[str, Any],
+) -> Session:
+    """Start a head for this process, and join it.
+
+    Raises RaySystemError, with the end of its log, if it does not come up.
+    """
+    config = Config.from_environ()
+    base = temp_dir or runtime_base()
+    os.makedirs(base, mode=0o700, exist_ok=True)
+    name = f"{int(time.time()):x}-{os.urandom(4).hex()}"
+    session_dir = session_directory(base, name)
+    try:
+        check_path(session_dir + _SOCKET_NAME)
+    except ValueError:
+        # sockets must have short paths; what else a session has on disk is small and may lie there too
+        session_dir = session_directory("/tmp", name)  # noqa: S108
+    place = choose_place(store_bytes, os.path.dirname(session_dir))
+    # where both lie in one directory they must not have one name
+    store_dir = session_directory(place.base, f"{name}-store")
+    ours, theirs = socket_pair()
+    log = os.memfd_create("jray-head-log", os.MFD_CLOEXEC)
+    settings = {
+        "session_dir": session_dir,
+        "store_dir": store_dir,
+        "store_bytes": store_bytes,
+        "address": f"{session_dir}/node.sock",
+        "resources": dict(resources.items()),
+        "gpu_ids": gpu_ids,
+        "owner_fd": theirs.fileno(),
+        "owner_pid": os.getpid(),
+        "sys_path": sys.path,
+    }
+    pid = _spawn(settings, theirs, log)
+    theirs.close()
+    client = _make_client(config, f"{session_dir}/d{os.getpid()}.sock", ours)
+    try:
+        client.register("driver", facts, config.head_start_timeout_s)
+    except BaseException as error:
+        client.close()
+        _wait_exit(pid)
+        if isinstance(error, RaySystemError):
+            raise RaySystemError(f"The head process did not start. It said:\n{_read(log)}") from error
+        raise
+    finally:
+        os.close(log)
+    client.listen()
+    current.client = client
+    return Session(client, pid, settings["address"], place.warning)
+
+
+def join(address: str, facts: dict[str, Any]) -> Session:
+    """Join the head whose socket is at *address*.  Raises ConnectionError if there is none."""
+    config = Config.from_environ()
+    try:
+        sock = connect(address)
+    except OSError as error:
+        raise ConnectionError(
+            f"No head of jray listens at {address}: {error.strerror or error}. Start one, or call jray.init() "
+            "without an address."
+        ) from error
+    client = _make_client(config, f"{os.path.dirname(address)}/d{os.getpid()}-{os.urandom(2).hex()}.sock", sock)
+    client.listen()
+    client.register("driver", facts, config.head_start_timeout_s)
+    current.client = client
+    return Session(client, None, address, "")
+
+
+def _make_client(config: Config, address: str, sock: socket.socket) -> CoreClient:
+    reactor = Reactor()
+    return CoreClient(
+        config=config,
+        address=address,
+        node_socket=sock,
+        shields=Shields(BorrowedHandlerShield(reactor.wake)),
+        reactor=reactor,
+        context=DriverContext(),
+    )
+
+
+def _spawn(settings: dict[str, Any], theirs: socket.socket, log: int) -> int:
+    environ = {name: text for name, text in os.environ.items() if not name.startswith(_STRIPPED)}
+    environ["MPLBACKEND"] = "agg"  # the kernel's own draws into the kernel
+    if "OMP_NUM_THREADS" in environ:
+        environ["JRAY_USER_OMP_NUM_THREADS"] = environ["OMP_NUM_THREADS"]
+    os.set_inheritable(theirs.fileno(), True)
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-c", _BOOT, json.dumps(settings)],
+        environ,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, log, 1),
+            (os.POSIX_SPAWN_DUP2, log, 2),
+        ],
+        setsid=True,  # an interrupt of the notebook goes to its whole process group
+    )
+
+
+def _read(log: int) -> str:
+    return os.pread(log, 8192, 0).decode("utf-8", "replace").strip() or "(nothing)"
+
+
+def _wait_exit(pid: int) -> None:
+    deadline = time.monotonic() + _GRACE_S
+    pause_s = 0.0005
+    while True:
+        try:
+            ended, _ = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if ended:
+            return
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            deadline = float("inf")
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, 0.01)

@@ -1,0 +1,71 @@
+"""Owns the settings: one frozen `Config`, the only reader of JRAY_* variables."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Config:
+    """Numbers that shape the runtime.  Each can be set as JRAY_<NAME IN CAPITALS> in the environment."""
+
+    #: values up to this many bytes live in their owner's process and ride inside messages (Ray: 100 KiB)
+    inline_limit_bytes: int = 100 * 1024
+    #: a lease without work is given back after this long; long enough to survive a notebook user's loop
+    lease_idle_s: float = 0.05
+    #: a worker is given up to this much estimated work ahead, so that it never waits for its owner
+    batch_us: float = 4000.0
+    #: most tasks in one batch, whatever their length: bounds what a crash makes ambiguous
+    batch_tasks: int = 512
+    #: results of short tasks are held back at most this long to travel together
+    flush_us: float = 250.0
+    #: the I/O thread leaves the sockets to user threads that were here this recently
+    handover_s: float = 0.004
+    #: a worker that waits this long in `get` gives its CPU back
+    blocked_after_s: float = 0.001
+    #: idle workers above the number of CPUs are ended after this long (Ray: 1 s)
+    worker_idle_s: float = 1.0
+    #: a new worker that has not registered by then is given up
+    worker_start_timeout_s: float = 30.0
+    #: seconds a starting head may take before `init` gives up
+    head_start_timeout_s: float = 20.0
+    #: an infeasible request is said after this long
+    infeasible_notice_s: float = 0.5
+    #: size of one segment of the store
+    segment_bytes: int = 256 * 1024 * 1024
+    #: pickled functions above this warn, above the next raise (Ray: 10 MB and 95 MiB)
+    function_warn_bytes: int = 10 * 1024 * 1024
+    function_max_bytes: int = 100 * 1024 * 1024
+    #: how many times a crashed task runs again when the option is not given
+    task_max_retries: int = 3
+    #: run every machine's `check_invariants` after each event (tests)
+    validate: bool = False
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Config:
+        """Read the settings; RAY_TASK_MAX_RETRIES is honoured because programs for Ray set it."""
+        values: dict[str, Any] = {}
+        for field in dataclasses.fields(cls):
+            text = environ.get(f"JRAY_{field.name.upper()}")
+            if text is None and field.name == "task_max_retries":
+                text = environ.get("RAY_TASK_MAX_RETRIES")
+            if text is None:
+                continue
+            kind = type(field.default)
+            try:
+                values[field.name] = text not in ("", "0", "false") if kind is bool else kind(text)
+            except ValueError:
+                raise ValueError(
+                    f"JRAY_{field.name.upper()}={text!r} is not of type {kind.__name__}; "
+                    f"unset it or give a value like {field.default!r}"
+                ) from None
+        return cls(**values)
+
+
+def wants_log_to_driver(environ: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether workers' output is shown by the driver when `init` is not told (RAY_LOG_TO_DRIVER)."""
+    text = environ.get("JRAY_LOG_TO_DRIVER", environ.get("RAY_LOG_TO_DRIVER", "1"))
+    return text not in ("", "0", "false")

@@ -1,0 +1,340 @@
+"""Owns the loop of a head process: accepts clients, and hands each message to the head or to the node."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from typing import Any
+
+from jray._core.config import Config
+from jray._core.head.service import HeadService
+from jray._core.machine.actors import NameTaken
+from jray._core.node.pool import WorkerPool
+from jray._core.node.service import LocalWorker, NodeService
+from jray._core.resources import NodeResources, ResourceSet
+from jray._core.specs import ExitCause
+from jray._core.store.arena import Store
+from jray._core.store.sweep import claim, sweep
+from jray._core.wire import messages
+from jray._core.wire.connection import Connection, Listener, Message, Reactor
+
+_PR_SET_CHILD_SUBREAPER = 36
+_TICK_S = 0.5
+
+
+@dataclasses.dataclass(slots=True)
+class ClientRecord:
+    """A driver or a worker that is connected."""
+
+    number: int
+    kind: str  #: "driver" or "worker"
+    connection: Connection
+    address: str
+    pid: int
+    job_id: bytes
+    worker_id: bytes | None = None
+
+
+class Daemon:
+    """Head and node of one machine in one process."""
+
+    def __init__(self, settings: dict[str, Any], zygote: socket.socket) -> None:
+        self._settings = settings
+        self._config = Config.from_environ()
+        self._session_dir: str = settings["session_dir"]
+        self._reactor = Reactor()
+        self._clients: dict[int, ClientRecord] = {}
+        self._number = 0
+        self._is_stopping = False
+        self.node_id = os.urandom(28)
+        total = ResourceSet(settings["resources"])
+        cpus = max(1, total.get("CPU") // 10_000)
+        pool = WorkerPool(zygote, self._reactor, self._worker_exited)
+        self._store = Store(
+            settings["store_dir"], capacity_bytes=settings["store_bytes"], segment_bytes=self._config.segment_bytes
+        )
+        self._pool = pool
+        self.node = NodeService(
+            config=self._config,
+            resources=NodeResources(total, settings["gpu_ids"]),
+            pool=pool,
+            store=self._store,
+            session_dir=self._session_dir,
+            send=self._send,
+            job_facts=self._job_facts,
+            max_starting=max(4, cpus),
+            soft_limit=cpus,
+        )
+        self.head = HeadService(self._send, self.node)
+        self.node.cluster = self.head
+        self._handlers = {
+            messages.REGISTER: self._register,
+            messages.LEASE: self._lease,
+            messages.RETURN: lambda _, m: self.node.returned(m[1], retire=m[2]),
+            messages.CREATE: lambda c, m: self._reply(c, m[1], self.node.create(c.number, m[2], m[3])),
+            messages.SEAL: lambda c, m: self.node.seal(m[1], m[2], c.number),
+            messages.ABORT: lambda c, m: self.node.abort(m[1], c.number),
+            messages.FREE: lambda _, m: self.node.free(m[1]),
+            messages.BLOCKED: lambda c, _: self.node.blocked(c.worker_id or b""),
+            messages.UNBLOCKED: lambda c, _: self.node.unblocked(c.worker_id or b""),
+            messages.CREATE_ACTOR: self._create_actor,
+            messages.ACTOR_INFO: lambda c, m: self._reply(c, m[1], self.head.subscribe(c.number, m[2])),
+            messages.KILL_ACTOR: lambda _, m: self.head.kill_actor(m[1], no_restart=m[2], reason=m[3]),
+            messages.ACTOR_RELEASED: lambda _, m: self.head.actor_released(m[1]),
+            messages.ACTOR_READY: self._actor_ready,
+            messages.ACTOR_FAILED: lambda _, m: self.head.actor_init_failed(m[1], m[2]),
+            messages.ACTOR_EXITING: lambda _, m: self.head.actor_exiting(m[1], m[2]),
+            messages.ASK: self._ask,
+            messages.WHY_DIED: lambda c, m: self.node.why_died(c.number, m[1], m[2]),
+            messages.JOB_OUTPUT: self._job_output,
+            messages.EXIT_JOB: lambda c, _: self._job_left(c),
+            messages.EXIT: lambda c, _: self.node.kept(c.worker_id or b""),
+        }
+
+    # -- the loop ---------------------------------------------------------------------------------
+
+    def run(self, owner: socket.socket | None) -> None:
+        """Serve until stopped: by SIGTERM, or by the end of the driver that owns this head."""
+        signal.signal(signal.SIGTERM, self._stop_signal)
+        listener = Listener(self._settings["address"], self._reactor, self._accept)
+        if owner is not None:
+            self._accept(owner, is_owner=True)
+        self._write_card()
+        for base in {os.path.dirname(self._session_dir), os.path.dirname(self._store.directory)}:
+            sweep(base)  # what was left by heads that could not clean up
+        next_tick = time.monotonic() + _TICK_S
+        try:
+            while not self._is_stopping:
+                # with nobody to end there is nothing to wake up for
+                idle = not self.node.leases.workers
+                self._reactor.poll(None if idle else max(0.0, next_tick - time.monotonic()))
+                if time.monotonic() >= next_tick:
+                    next_tick = time.monotonic() + _TICK_S
+                    self.node.tick()
+        finally:
+            listener.close()
+            self._pool.close()
+
+    def _stop_signal(self, *_: object) -> None:
+        self._is_stopping = True
+        self._reactor.wake()
+
+    def _accept(self, sock: socket.socket, *, is_owner: bool = False) -> None:
+        connection = Connection(sock, self._reactor, self._handle, self._closed)
+        connection.peer = None
+        if is_owner:
+            connection.known.add("owner")
+
+    def _handle(self, connection: Connection, message: Message) -> None:
+        client = connection.peer
+        if client is None:
+            if message[0] != messages.REGISTER:
+                connection.close()
+                return
+            client = connection
+        try:
+            self._handlers[message[0]](client, message)
+        except Exception:  # noqa: BLE001 -- one bad message must not end everybody's cluster
+            traceback.print_exc()
+            sys.stderr.flush()
+
+    def _closed(self, connection: Connection) -> None:
+        client: ClientRecord | None = connection.peer
+        if client is not None:
+            self._clients.pop(client.number, None)
+            self.node.client_gone(client.number)
+            self.head.client_gone(client.number)
+            for other in list(self._clients.values()):
+                if other.job_id == client.job_id:
+                    other.connection.send((messages.CLIENT_GONE, client.address))
+            if client.kind == "driver":
+                self._job_left(client)
+            elif client.worker_id is not None:
+                # it can do nothing useful any more, even if its process still runs
+                self._pool.kill(client.worker_id, "it closed its connection to the node")
+        if "owner" in connection.known:
+            self._is_stopping = True
+
+    def _job_left(self, client: ClientRecord) -> None:
+        self.head.end_job(client.job_id)
+        self.node.job_gone(client.job_id)
+
+    # -- messages ---------------------------------------------------------------------------------
+
+    def _register(self, connection: Any, message: Message) -> None:
+        _, request, kind, pid, address, facts = message
+        self._number += 1
+        if kind == "driver":
+            job = self.head.start_job(self._number, facts)
+            job_id, namespace = job.job_id, job.namespace
+        else:
+            job_id, namespace = facts["job_id"], facts["namespace"]
+        client = ClientRecord(self._number, kind, connection, address, pid, job_id, facts.get("worker_id"))
+        connection.peer = client
+        self._clients[client.number] = client
+        welcome = {
+            "client": client.number,
+            "job_id": job_id,
+            "namespace": namespace,
+            "node_id": self.node_id,
+            "session_dir": self._session_dir,
+            "store_dir": self._store.directory,
+            "node_pid": os.getpid(),
+        }
+        self._reply(client, request, welcome)
+        if client.worker_id is not None:
+            self.node.worker_registered(client.worker_id, LocalWorker(client.number, address, pid))
+        elif kind == "driver":
+            cpus = ResourceSet(self._settings["resources"]).get("CPU") // 10_000
+            self.node.prestart(job_id, min(cpus, os.cpu_count() or 1))
+
+    def _lease(self, client: ClientRecord, message: Message) -> None:
+        _, class_number, units, wanted, runtime_env, cell, name = message
+        self.node.lease(client.number, class_number, units, wanted, (client.job_id, runtime_env), cell, name)
+
+    def _create_actor(self, client: ClientRecord, message: Message) -> None:
+        try:
+            self.head.create_actor(client.number, message[1])
+        except NameTaken:  # the client reserved it first, so that this says something about another client
+            self._send(client.number, (messages.NOTICE, message[1].cell, f"actor name {message[1].name!r} is taken"))
+
+    def _actor_ready(self, client: ClientRecord, message: Message) -> None:
+        self.node.actor_made(message[1])
+        self.head.actor_made(message[1], address=client.address, pid=client.pid)
+
+    def _ask(self, client: ClientRecord, message: Message) -> None:
+        _, request, question, arguments = message
+        own = {
+            "resources": lambda: (
+                self.node.leases.resources.total.to_floats(),
+                self.node.leases.resources.available.to_floats(),
+            ),
+            "node": self._node_row,
+            "waiting": lambda: [(d.name, d.cell, d.wanted, reason) for d, reason in self.node.leases.waiting()],
+            "workers": self._worker_rows,
+            "store": lambda: dataclasses.asdict(self._store.ledger.statistics()),
+        }
+        try:
+            value = own[question](*arguments) if question in own else self.head.answer(
+                client.number, question, arguments
+            )  # fmt: skip
+        except Exception as error:  # noqa: BLE001 -- it is the asker's to handle
+            client.connection.send((messages.REPLY, request, True, f"{type(error).__name__}: {error}"))
+        else:
+            self._reply(client, request, value)
+
+    def _node_row(self) -> dict[str, Any]:
+        return {
+            "node_id": self.node_id,
+            "hostname": socket.gethostname(),
+            "address": self._settings["address"],
+            "pid": os.getpid(),
+            "resources": self.node.leases.resources.total.to_floats(),
+            "store_dir": self._store.directory,
+        }
+
+    def _worker_rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "worker_id": worker.worker_id, "state": worker.state, "actor_id": worker.actor_id,
+                "pid": process.pid if (process := self._pool.processes.get(worker.worker_id)) else 0,
+                "is_blocked": worker.is_blocked,
+            }
+            for worker in self.node.leases.workers.values()
+        ]  # fmt: skip
+
+    def _job_output(self, client: ClientRecord, message: Message) -> None:
+        job = self.head.jobs.get(client.job_id)
+        if job is not None:
+            self._send(job.client, (messages.OUTPUT, *message[1:]))
+
+    # -- seams ------------------------------------------------------------------------------------
+
+    def _reply(self, client: ClientRecord, request: int, value: Any) -> None:
+        client.connection.send((messages.REPLY, request, False, value))
+
+    def _send(self, number: int, message: Message) -> None:
+        client = self._clients.get(number)
+        if client is not None:
+            client.connection.send(message)
+
+    def _job_facts(self, job_id: bytes) -> dict[str, Any]:
+        job = self.head.jobs[job_id]
+        return {**job.facts, "namespace": job.namespace}
+
+    def _worker_exited(self, worker_id: bytes, cause: ExitCause) -> None:
+        if not self._is_stopping:
+            self.node.worker_exited(worker_id, cause)
+
+    # -- what others find on disk --------------------------------------------------------------------
+
+    def _write_card(self) -> None:
+        """Write head.json, by which other programs of this user find the head."""
+        settings = self._settings
+        card = {
+            "session": os.path.basename(self._session_dir),
+            "pid": os.getpid(),
+            "start_time": _start_time(),
+            "address": settings["address"],
+            "num_cpus": ResourceSet(settings["resources"]).to_floats().get("CPU", 0),
+            "owner_pid": settings["owner_pid"],
+            "python": sys.executable,
+            "created_s": time.time(),
+        }
+        path = f"{self._session_dir}/head.json"
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            json.dump(card, file)
+        os.replace(path + ".new", path)
+
+    def close(self) -> None:
+        """Remove everything this head has on disk and in shared memory."""
+        self._store.close()
+        self._reactor.close()
+
+
+def run(settings: dict[str, Any], zygote_socket: socket.socket, zygote_pid: int) -> None:
+    """Be the head until told to stop, then leave nothing behind."""
+    # Orphans of dead workers come here and not to the machine's init, which may not reap them.
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    holders = [claim(directory) for directory in (settings["session_dir"], settings["store_dir"])]
+    os.mkdir(f"{settings['session_dir']}/logs", 0o700)
+    _log_to(f"{settings['session_dir']}/logs/head.log")
+    owner_fd = settings.get("owner_fd")
+    owner = socket.socket(fileno=owner_fd) if owner_fd is not None else None
+    daemon = Daemon(settings, zygote_socket)
+    try:
+        daemon.run(owner)
+    finally:
+        try:
+            os.waitpid(zygote_pid, 0)
+            _reap_orphans()
+        except ChildProcessError:
+            pass
+        daemon.close()
+        for holder in reversed(holders):
+            holder.remove()
+
+
+def _log_to(path: str) -> None:
+    log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+
+
+def _reap_orphans() -> None:
+    while os.waitpid(-1, os.WNOHANG)[0]:
+        pass
+
+
+def _start_time() -> int:
+    """Return when this process started, in the kernel's ticks: with the pid it names one process for ever."""
+    with open("/proc/self/stat", "rb") as file:
+        return int(file.read().rsplit(b")", 1)[1].split()[19])

@@ -1,0 +1,1 @@
+"""The cluster's tables: jobs, actors, names, key-value pairs."""

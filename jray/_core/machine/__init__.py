@@ -1,0 +1,1 @@
+"""Pure state machines: told what happened and what time it is, they answer what must be done."""

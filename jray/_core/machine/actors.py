@@ -1,0 +1,275 @@
+"""Decides what becomes of each actor of the cluster, and owns the names.  Pure.
+
+    PENDING_CREATION --placed, made--> ALIVE --worker died, restarts left--> RESTARTING --placed, made--> ALIVE
+          |                              |                                        |
+          +-- constructor raised --------+-- no restarts left, killed, -----------+--> DEAD
+                                             exited, last handle gone, owner gone
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from jray._core.specs import ActorSpec, ExitCause
+
+PENDING = "PENDING_CREATION"
+ALIVE = "ALIVE"
+RESTARTING = "RESTARTING"
+DEAD = "DEAD"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeathCause:
+    """Why an actor is dead, or restarts."""
+
+    text: str
+    exit_cause: ExitCause | None = None
+    init_error: bytes | None = None  #: the serialized exception of the constructor
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ActorView:
+    """What everybody may know of an actor."""
+
+    actor_id: bytes
+    state: str
+    class_name: str
+    name: str | None
+    namespace: str
+    address: str  #: where it listens while ALIVE
+    pid: int
+    restarts: int
+    max_task_retries: int
+    is_ordered: bool  #: whether calls of one caller run in the order they were made
+    is_detached: bool
+    job: bytes
+    cause: DeathCause | None
+    methods: Any
+    cell: int
+
+
+@dataclasses.dataclass(slots=True)
+class ActorRecord:
+    spec: ActorSpec
+    client: int  #: who made it
+    state: str = PENDING
+    worker_id: bytes | None = None
+    address: str = ""
+    pid: int = 0
+    restarts: int = 0
+    cause: DeathCause | None = None
+    #: why its worker is about to end on purpose; None: a death now is a failure
+    wanted_end: str | None = None
+    may_restart: bool = True
+    subscribers: set[int] = dataclasses.field(default_factory=set)
+
+    def view(self) -> ActorView:
+        spec = self.spec
+        return ActorView(
+            actor_id=spec.actor_id,
+            state=self.state,
+            class_name=spec.class_name,
+            name=spec.name,
+            namespace=spec.namespace,
+            address=self.address,
+            pid=self.pid,
+            restarts=self.restarts,
+            max_task_retries=spec.max_task_retries,
+            is_ordered=spec.max_concurrency == 1 and not spec.is_async and not spec.concurrency_groups,
+            is_detached=spec.is_detached,
+            job=spec.job,
+            cause=self.cause,
+            methods=spec.methods,
+            cell=spec.cell,
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """Find it a worker."""
+
+    actor_id: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unplace:
+    """Stop looking for a worker."""
+
+    actor_id: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Publish:
+    """Tell its subscribers what it is now."""
+
+    actor_id: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EndActorWorker:
+    worker_id: bytes
+    force: bool
+    reason: str
+
+
+Action = Place | Unplace | Publish | EndActorWorker
+
+
+class NameTaken(Exception):  # noqa: N818 -- becomes ActorAlreadyExistsError where the user is
+    """An actor of that name is alive in that namespace."""
+
+
+class Actors:
+    """The cluster's actors."""
+
+    def __init__(self) -> None:
+        self.records: dict[bytes, ActorRecord] = {}
+        self._names: dict[tuple[str, str], bytes] = {}
+
+    # -- names ------------------------------------------------------------------------------------
+
+    def reserve(self, namespace: str, name: str, actor_id: bytes) -> bytes:
+        """Give the name to that actor unless somebody has it; return whose it is then."""
+        holder = self._names.setdefault((namespace, name), actor_id)
+        return holder
+
+    def unreserve(self, namespace: str, name: str, actor_id: bytes) -> None:
+        if self._names.get((namespace, name)) == actor_id:
+            del self._names[namespace, name]
+
+    def lookup(self, namespace: str, name: str) -> bytes | None:
+        return self._names.get((namespace, name))
+
+    def names(self) -> list[tuple[str, str]]:
+        return sorted(self._names)
+
+    # -- events -----------------------------------------------------------------------------------
+
+    def create(self, spec: ActorSpec, client: int) -> list[Action]:
+        """An actor is wanted.  Raises NameTaken."""
+        if spec.name is not None and self.reserve(spec.namespace, spec.name, spec.actor_id) != spec.actor_id:
+            raise NameTaken(spec.name)
+        record = ActorRecord(spec, client)
+        record.subscribers.add(client)
+        self.records[spec.actor_id] = record
+        return [Place(spec.actor_id)]
+
+    def subscribe(self, actor_id: bytes, client: int) -> ActorView | None:
+        record = self.records.get(actor_id)
+        if record is None:
+            return None
+        record.subscribers.add(client)
+        return record.view()
+
+    def placed(self, actor_id: bytes, worker_id: bytes) -> list[Action]:
+        record = self.records[actor_id]
+        if record.state == DEAD:
+            return [EndActorWorker(worker_id, force=True, reason="the actor was killed")]
+        record.worker_id = worker_id
+        record.wanted_end = None
+        return []
+
+    def made(self, actor_id: bytes, *, address: str, pid: int) -> list[Action]:
+        """Its constructor returned."""
+        record = self.records.get(actor_id)
+        if record is None or record.state == DEAD:
+            return []
+        record.state = ALIVE
+        record.address, record.pid = address, pid
+        return [Publish(actor_id)]
+
+    def init_failed(self, actor_id: bytes, error: bytes) -> list[Action]:
+        """Its constructor raised: no restart helps."""
+        record = self.records.get(actor_id)
+        if record is None or record.state == DEAD:
+            return []
+        return self._die(record, DeathCause("its constructor raised an exception", init_error=error), force=True)
+
+    def exiting(self, actor_id: bytes, reason: str) -> list[Action]:
+        """Its worker ends on purpose: whatever follows is no failure and no reason to restart."""
+        record = self.records.get(actor_id)
+        if record is not None and record.state != DEAD:
+            record.wanted_end = reason
+        return []
+
+    def worker_died(self, actor_id: bytes, cause: ExitCause) -> list[Action]:
+        record = self.records.get(actor_id)
+        if record is None or record.state == DEAD:
+            return []
+        record.worker_id = None
+        record.address, record.pid = "", 0
+        if record.wanted_end is not None:
+            return self._die(record, DeathCause(record.wanted_end), force=False)
+        limit = record.spec.max_restarts
+        if not record.may_restart or (limit >= 0 and record.restarts >= limit):
+            return self._die(record, DeathCause("its process died", exit_cause=cause), force=False)
+        record.restarts += 1
+        record.state = RESTARTING
+        record.cause = DeathCause("its process died", exit_cause=cause)
+        return [Publish(actor_id), Place(actor_id)]
+
+    def kill(self, actor_id: bytes, *, no_restart: bool, reason: str) -> list[Action]:
+        record = self.records.get(actor_id)
+        if record is None or record.state == DEAD:
+            return []
+        limit = record.spec.max_restarts
+        if no_restart or (limit >= 0 and record.restarts >= limit):
+            return self._die(record, DeathCause(reason), force=True)
+        if record.worker_id is None:
+            return []
+        return [EndActorWorker(record.worker_id, force=True, reason=reason)]
+
+    def released(self, actor_id: bytes) -> list[Action]:
+        """The last handle is gone: let it finish what it has, then end."""
+        record = self.records.get(actor_id)
+        if record is None or record.state == DEAD or record.spec.is_detached:
+            return []
+        record.may_restart = False
+        record.wanted_end = "all handles to it are gone"
+        if record.worker_id is None or record.state != ALIVE:
+            return self._die(record, DeathCause(record.wanted_end), force=True)
+        return [EndActorWorker(record.worker_id, force=False, reason=record.wanted_end)]
+
+    def client_gone(self, client: int) -> list[Action]:
+        """A client died: the actors it made go too, except detached ones."""
+        actions: list[Action] = []
+        for record in self.records.values():
+            record.subscribers.discard(client)
+            if record.client == client and not record.spec.is_detached and record.state != DEAD:
+                actions += self._die(record, DeathCause("the process that made it is gone"), force=True)
+        return actions
+
+    def job_gone(self, job: bytes) -> list[Action]:
+        actions: list[Action] = []
+        for record in self.records.values():
+            if record.spec.job == job and not record.spec.is_detached and record.state != DEAD:
+                actions += self._die(record, DeathCause("its job ended"), force=True)
+        return actions
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _die(self, record: ActorRecord, cause: DeathCause, *, force: bool) -> list[Action]:
+        spec = record.spec
+        actions: list[Action] = []
+        if record.worker_id is None:
+            actions.append(Unplace(spec.actor_id))
+        elif force:
+            actions.append(EndActorWorker(record.worker_id, force=True, reason=cause.text))
+        record.state = DEAD
+        record.cause = cause
+        record.worker_id = None
+        record.address, record.pid = "", 0
+        if spec.name is not None:
+            self.unreserve(spec.namespace, spec.name, spec.actor_id)
+        # its constructor's arguments are of no more use
+        record.spec = dataclasses.replace(spec, args_blob=b"", class_blob=b"", dependencies=())
+        return [*actions, Publish(spec.actor_id)]
+
+    def check_invariants(self) -> None:
+        for (namespace, name), actor_id in self._names.items():
+            record = self.records.get(actor_id)
+            assert record is None or record.state != DEAD, f"the dead {name} of {namespace} keeps its name"
+        for record in self.records.values():
+            assert (record.state == ALIVE) == bool(record.address), "an address without life"
+            assert record.state != DEAD or record.cause is not None, "a death without a cause"

@@ -1,0 +1,262 @@
+"""Owns one node's messages: drives the leases' machine, the worker pool and the store."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import time
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, Protocol
+
+from jray._core.config import Config
+from jray._core.machine import leases as machine
+from jray._core.node.pool import WorkerPool
+from jray._core.resources import NodeResources, ResourceSet
+from jray._core.specs import ActorSpec, ExitCause
+from jray._core.store.arena import Store
+from jray._core.store.ledger import StoreFull
+from jray._core.wire import messages
+
+#: How a job's workers are told apart: by its id and the hashable form of a runtime environment.
+Pool = tuple[bytes, tuple[tuple[str, Any], ...]]
+
+
+class Cluster(Protocol):
+    """What a node tells the head."""
+
+    def actor_placed(self, actor_id: bytes, worker_id: bytes) -> bool: ...
+    def actor_worker_died(self, actor_id: bytes, cause: ExitCause) -> None: ...
+
+
+@dataclasses.dataclass(slots=True)
+class LocalWorker:
+    """A worker that has registered."""
+
+    client: int
+    address: str
+    pid: int
+
+
+class NodeService:
+    """Leases, workers and store of one machine.  `send(client, message)` reaches a client if it lives."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        resources: NodeResources,
+        pool: WorkerPool,
+        store: Store,
+        session_dir: str,
+        send: Callable[[int, tuple[Any, ...]], None],
+        job_facts: Callable[[bytes], dict[str, Any]],
+        max_starting: int,
+        soft_limit: int,
+    ) -> None:
+        self._config = config
+        self._pool = pool
+        self._store = store
+        self._session_dir = session_dir
+        self._send = send
+        self._job_facts = job_facts
+        self.leases = machine.Leases(
+            resources, max_starting=max_starting, soft_limit=soft_limit, worker_ids=_worker_ids()
+        )
+        self.workers: dict[bytes, LocalWorker] = {}
+        self._specs: dict[bytes, ActorSpec] = {}
+        self._restarts: dict[bytes, int] = {}
+        self._log_numbers = itertools.count(1)
+        self._asked_why: dict[bytes, list[tuple[int, int]]] = {}
+        self.cluster: Cluster
+
+    # -- what the head asks (its seam `Nodes`) --------------------------------------------------------
+
+    def place_actor(self, spec: ActorSpec, client: int) -> None:
+        self._restarts[spec.actor_id] = self._restarts.get(spec.actor_id, -1) + 1
+        self._specs[spec.actor_id] = spec
+        demand = machine.Demand(
+            client=client,
+            class_number=0,
+            request=ResourceSet(spec.placement_request),
+            pool=(spec.job, spec.runtime_env),
+            wanted=1,
+            cell=spec.cell,
+            name=f"actor {spec.class_name}",
+            actor_id=spec.actor_id,
+            running_request=ResourceSet(spec.running_request),
+        )
+        self.perform(self.leases.demand(demand))
+
+    def unplace_actor(self, actor_id: bytes) -> None:
+        self._forget(actor_id)
+        self.perform(self.leases.actor_dropped(actor_id))
+
+    def end_worker(self, worker_id: bytes, *, force: bool, reason: str) -> None:
+        worker = self.workers.get(worker_id)
+        if force or worker is None:
+            self._pool.kill(worker_id, reason)
+        else:
+            self._send(worker.client, (messages.EXIT, reason))
+
+    def _forget(self, actor_id: bytes) -> None:
+        self._specs.pop(actor_id, None)
+        self._restarts.pop(actor_id, None)
+
+    # -- what clients say -------------------------------------------------------------------------
+
+    def lease(
+        self, client: int, class_number: int, units: dict[str, int], wanted: int, pool: Hashable, cell: int, name: str
+    ) -> None:
+        demand = machine.Demand(client, class_number, ResourceSet(units), pool, wanted, cell, name)
+        self.perform(self.leases.demand(demand))
+
+    def returned(self, lease_number: int, *, retire: bool) -> None:
+        self.perform(self.leases.returned(lease_number, retire=retire, now_s=time.monotonic()))
+
+    def blocked(self, worker_id: bytes) -> None:
+        self.perform(self.leases.blocked(worker_id))
+
+    def unblocked(self, worker_id: bytes) -> None:
+        self.leases.unblocked(worker_id)
+
+    def kept(self, worker_id: bytes) -> None:
+        self.perform(self.leases.kept(worker_id, now_s=time.monotonic()))
+
+    def worker_registered(self, worker_id: bytes, worker: LocalWorker) -> None:
+        self.workers[worker_id] = worker
+        self.perform(self.leases.worker_ready(worker_id, now_s=time.monotonic()))
+
+    def actor_made(self, actor_id: bytes) -> None:
+        spec = self._specs.get(actor_id)
+        if spec is not None:
+            self.perform(self.leases.actor_made(actor_id, ResourceSet(spec.running_request)))
+
+    def client_gone(self, client: int) -> None:
+        self._store.ledger.release_client(client)
+        self.perform(self.leases.client_gone(client))
+
+    def job_gone(self, job_id: bytes) -> None:
+        pools = {worker.pool for worker in self.leases.workers.values() if worker.pool[0] == job_id}  # type: ignore[index]
+        self.perform(self.leases.pool_gone(pools))
+
+    def prestart(self, job_id: bytes, count: int) -> None:
+        self.perform(self.leases.prestart((job_id, ()), count))
+
+    def tick(self) -> None:
+        self.perform(self.leases.tick(now_s=time.monotonic(), idle_s=self._config.worker_idle_s))
+
+    # -- the store --------------------------------------------------------------------------------
+
+    def create(self, client: int, object_id: bytes, size: int) -> tuple[str, Any]:
+        """Return ("block", segment, offset, size, is_fresh), or ("full", the numbers)."""
+        try:
+            block = self._store.create(object_id, size, client)
+        except StoreFull as full:
+            return "full", {
+                "needed_bytes": full.needed, "free_bytes": full.free, "capacity_bytes": full.capacity,
+                "largest_free_bytes": full.largest_free,
+            }  # fmt: skip
+        except OSError as error:
+            return "failed", f"{type(error).__name__}: {error}"
+        return "block", block
+
+    def seal(self, object_id: bytes, owner: int, creator: int) -> None:
+        self._store.ledger.seal(object_id, owner, creator)
+
+    def abort(self, object_id: bytes, creator: int) -> None:
+        self._store.ledger.abort(object_id, creator)
+
+    def free(self, object_ids: list[bytes]) -> None:
+        for object_id in object_ids:
+            self._store.ledger.free(object_id)
+
+    # -- ends -------------------------------------------------------------------------------------
+
+    def worker_exited(self, worker_id: bytes, cause: ExitCause) -> None:
+        """A worker process was reaped."""
+        pooled = self.leases.workers.get(worker_id)
+        self.workers.pop(worker_id, None)
+        for client, request in self._asked_why.pop(worker_id, []):
+            self._send(client, (messages.REPLY, request, False, cause))
+        actor_id = pooled.actor_id if pooled is not None and pooled.state == machine.ACTOR else None
+        self.perform(self.leases.worker_died(worker_id))
+        if actor_id is not None:
+            self.cluster.actor_worker_died(actor_id, cause)
+
+    def why_died(self, client: int, request: int, worker_id: bytes) -> None:
+        """Answer with the exit cause now, or as soon as the worker is reaped."""
+        cause = self._pool.causes.get(worker_id)
+        if cause is not None or worker_id not in self._pool.processes:
+            cause = cause or ExitCause(0, None, None, "", "nothing is known about its end")
+            self._send(client, (messages.REPLY, request, False, cause))
+        else:
+            self._asked_why.setdefault(worker_id, []).append((client, request))
+
+    # -- actions ----------------------------------------------------------------------------------
+
+    def perform(self, actions: list[machine.Action]) -> None:
+        """Carry out what the leases' machine decided."""
+        for action in actions:
+            if isinstance(action, machine.Grant):
+                self._grant(action)
+            elif isinstance(action, machine.StartWorker):
+                self._start_worker(action)
+            elif isinstance(action, machine.PlaceActor):
+                self._become_actor(action)
+            elif isinstance(action, machine.EndWorker):
+                self.end_worker(action.worker_id, force=action.force, reason=action.reason)
+            elif isinstance(action, machine.WantIdle):
+                self._send(action.client, (messages.IDLE_WANTED, action.wanted))
+            else:
+                text = (
+                    f"{action.name or 'A task'} can never run here: it {action.reason}. It waits until a node that "
+                    "fits joins; ask for less with .options(...), or start with more resources."
+                )
+                self._send(action.client, (messages.NOTICE, action.cell, text))
+        if self._config.validate:
+            self.leases.check_invariants()
+
+    def _grant(self, grant: machine.Grant) -> None:
+        worker = self.workers[grant.worker_id]
+        self._tell_leased(worker, grant.allocation)
+        self._send(
+            grant.client, (messages.GRANT, grant.class_number, grant.lease_number, grant.worker_id, worker.address)
+        )
+
+    def _tell_leased(self, worker: LocalWorker, allocation: Any) -> None:
+        request = allocation.request.to_floats()
+        self._send(worker.client, (messages.LEASED, request, list(allocation.gpu_ids)))
+
+    def _start_worker(self, action: machine.StartWorker) -> None:
+        job_id, runtime_env = action.pool  # type: ignore[misc]
+        number = next(self._log_numbers)
+        facts = self._job_facts(job_id)
+        self._pool.start(
+            action.worker_id,
+            {
+                "worker_id": action.worker_id,
+                "job_id": job_id,
+                "session_dir": self._session_dir,
+                "address": f"{self._session_dir}/w{number}.sock",
+                "log_path": f"{self._session_dir}/logs/worker-{number}",
+                "cwd": facts.get("cwd"),
+                "sys_path": facts.get("sys_path"),
+                "namespace": facts.get("namespace"),
+                "runtime_env": dict(runtime_env),
+            },
+        )
+
+    def _become_actor(self, action: machine.PlaceActor) -> None:
+        spec = self._specs.get(action.actor_id)
+        worker = self.workers[action.worker_id]
+        if spec is None or not self.cluster.actor_placed(action.actor_id, action.worker_id):
+            self.end_worker(action.worker_id, force=True, reason="the actor was killed")
+            return
+        self._tell_leased(worker, action.allocation)
+        self._send(worker.client, (messages.BECOME_ACTOR, spec, self._restarts[action.actor_id]))
+
+
+def _worker_ids() -> Iterator[bytes]:
+    while True:
+        yield os.urandom(28)

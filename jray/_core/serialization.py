@@ -1,0 +1,214 @@
+"""Owns the way between values and bytes: pickle protocol 5 with out-of-band buffers.
+
+It knows no store and no socket: it yields parts, and whoever holds memory writes them.
+
+Layout of a serialized value with buffers (one without is its bare pickle, which starts with b"\\x80"):
+
+    offset  size  field
+    0       1     b"J"
+    1       3     zero
+    4       4     number of buffers, n
+    8       8     size of the pickle
+    16      16*n  offset and size of each buffer
+    ...           the pickle, then each buffer at a multiple of 64 bytes (numpy's SIMD alignment)
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import pickle
+import struct
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from jray._core.refs import ObjectRef, restore_ref
+
+#: Types whose values can be shared instead of copied, because nobody can change them.
+ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
+#: Longest str or bytes that travels as an atom: longer ones gain from being serialized once.
+ATOM_MAX_LENGTH = 4096
+
+_HEAD = struct.Struct("<4sIQ")
+_ENTRY = struct.Struct("<QQ")
+_ALIGNMENT = 64
+_MAGIC = b"J\0\0\0"
+
+_BY_REFERENCE = (type, types.FunctionType)
+
+
+def is_atom(value: object) -> bool:
+    """Tell whether *value* may be shared as it is."""
+    kind = type(value)
+    if kind is str or kind is bytes:
+        return len(value) <= ATOM_MAX_LENGTH  # type: ignore[arg-type]
+    return kind in ATOMS
+
+
+class Serialized:
+    """A value as a pickle and borrowed buffers; nothing is copied until `write_into` or `to_bytes`."""
+
+    __slots__ = ("buffers", "pickled", "refs", "size", "_offsets")
+
+    def __init__(self, pickled: bytes, buffers: list[memoryview], refs: list[ObjectRef[Any]]) -> None:
+        self.pickled = pickled
+        self.buffers = buffers
+        #: each ObjectRef inside the value, in order of appearance
+        self.refs = refs
+        self._offsets: list[int] = []
+        if not buffers:
+            self.size = len(pickled)
+            return
+        position = _HEAD.size + _ENTRY.size * len(buffers) + len(pickled)
+        for buffer in buffers:
+            position = -(-position // _ALIGNMENT) * _ALIGNMENT
+            self._offsets.append(position)
+            position += buffer.nbytes
+        #: bytes of the whole
+        self.size = position
+
+    def parts(self) -> list[tuple[int, Any]]:
+        """Return (offset, buffer) pairs that make up the whole; gaps between them are padding."""
+        if not self.buffers:
+            return [(0, self.pickled)]
+        head = bytearray(_HEAD.pack(_MAGIC, len(self.buffers), len(self.pickled)))
+        for offset, buffer in zip(self._offsets, self.buffers, strict=True):
+            head += _ENTRY.pack(offset, buffer.nbytes)
+        head += self.pickled
+        return [(0, head), *zip(self._offsets, self.buffers, strict=True)]
+
+    def to_bytes(self) -> bytes:
+        """Return the whole as one bytes object."""
+        if not self.buffers:
+            return self.pickled
+        whole = bytearray(self.size)
+        for offset, part in self.parts():
+            whole[offset : offset + len(part)] = part
+        return bytes(whole)
+
+
+class _NeedsCloudpickle(Exception):  # noqa: N818 -- a signal between two functions, never seen outside
+    """The value holds code that must travel by value."""
+
+
+class _PlainPickler(pickle.Pickler):
+    """C's pickler for data; gives up when it meets code that its reader could not import."""
+
+    def __init__(self, file: io.BytesIO, buffers: list[memoryview], refs: list[ObjectRef[Any]]) -> None:
+        super().__init__(file, 5, buffer_callback=_collect_into(buffers))
+        self._refs = refs
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is ObjectRef:
+            return _reduce_ref(obj, self._refs)
+        if isinstance(obj, _BY_REFERENCE) and not is_importable(obj):
+            raise _NeedsCloudpickle
+        return NotImplemented
+
+
+def is_importable(obj: Any) -> bool:
+    """Tell whether another process finds *obj*, a class or function, by importing its module."""
+    name = obj.__module__
+    if name == "__main__" or name is None or name in _by_value_modules():
+        return False
+    module = sys.modules.get(name)
+    found: Any = module
+    for part in obj.__qualname__.split("."):
+        found = getattr(found, part, None)
+        if found is None:
+            return False
+    return found is obj
+
+
+def _by_value_modules() -> set[str]:
+    cloudpickle = sys.modules.get("cloudpickle")
+    return cloudpickle.list_registry_pickle_by_value() if cloudpickle is not None else set()
+
+
+def _collect_into(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:
+    def collect(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            buffers.append(buffer.raw())
+        except BufferError:  # not contiguous: let pickle copy it
+            return True
+        return False
+
+    return collect
+
+
+def _reduce_ref(ref: ObjectRef[Any], refs: list[ObjectRef[Any]]) -> Any:
+    if ref._client is None:
+        return NotImplemented
+    refs.append(ref)
+    ref._client.ref_exported(ref)
+    return restore_ref, (ref._id, ref._client.ref_address(ref))
+
+
+def serialize(value: object) -> Serialized:
+    """Turn *value* into a pickle and out-of-band buffers, copying no array data.
+
+    Buffers borrow the memory of *value*, which must not change until they are written out.
+
+    Raises:
+        TypeError: *value* holds something that cannot be pickled; the message names the path to it.
+    """
+    buffers: list[memoryview] = []
+    refs: list[ObjectRef[Any]] = []
+    file = io.BytesIO()
+    try:
+        _PlainPickler(file, buffers, refs).dump(value)
+    except (_NeedsCloudpickle, pickle.PicklingError, AttributeError, TypeError, RecursionError):
+        # The first, because code must travel by value; the others, because cloudpickle knows more types
+        # and, where it fails as well, raises the error worth showing.
+        return _serialize_with_code(value)
+    return Serialized(file.getvalue(), buffers, refs)
+
+
+def _serialize_with_code(value: object) -> Serialized:
+    buffers: list[memoryview] = []
+    refs: list[ObjectRef[Any]] = []
+    file = io.BytesIO()
+    try:
+        code_pickler_class()(file, buffers, refs).dump(value)
+    except Exception as error:
+        explain = importlib.import_module("jray._core.serialization_report").explain
+        raise TypeError(explain(value, error)) from error
+    return Serialized(file.getvalue(), buffers, refs)
+
+
+_code_pickler: list[Any] = []
+
+
+def code_pickler_class() -> Any:
+    """Return cloudpickle's pickler taught about refs.  Made on first use: cloudpickle costs 20 ms."""
+    if not _code_pickler:
+        cloudpickle = importlib.import_module("cloudpickle")
+
+        class CodePickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined]
+            def __init__(self, file: io.BytesIO, buffers: list[memoryview], refs: list[ObjectRef[Any]]) -> None:
+                super().__init__(file, 5, buffer_callback=_collect_into(buffers))
+                self._refs = refs
+
+            def reducer_override(self, obj: Any) -> Any:
+                if type(obj) is ObjectRef:
+                    return _reduce_ref(obj, self._refs)
+                return super().reducer_override(obj)
+
+        _code_pickler.append(CodePickler)
+    return _code_pickler[0]
+
+
+def deserialize(data: bytes | memoryview) -> Any:
+    """Return the value that `serialize` was given; its buffers are read-only views of *data*."""
+    if data[0] == 0x80:
+        return pickle.loads(data)
+    view = memoryview(data).toreadonly()
+    _, count, pickled_size = _HEAD.unpack_from(view)
+    position = _HEAD.size + _ENTRY.size * count
+    buffers = []
+    for index in range(count):
+        offset, size = _ENTRY.unpack_from(view, _HEAD.size + _ENTRY.size * index)
+        buffers.append(view[offset : offset + size])
+    return pickle.loads(view[position : position + pickled_size], buffers=buffers)

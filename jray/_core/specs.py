@@ -1,0 +1,95 @@
+"""Owns the frozen data that processes tell each other about tasks, actors and stored objects."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+
+class Location(NamedTuple):
+    """Where a stored object's bytes lie.  A tuple, because thousands of them travel in one message."""
+
+    node: bytes  #: id of the node whose store holds it
+    segment: int
+    offset: int  #: bytes from the segment's start
+    size: int  #: bytes
+
+
+class Dependency(NamedTuple):
+    """A top-level `ObjectRef` argument as the worker gets it: enough to have the value without asking."""
+
+    state: int  #: ATOM, INLINE or STORED of `jray._core.refs`
+    data: Any  #: the value, its bytes, or its `Location`
+    ref_id: bytes
+    owner: str  #: address of the owner
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FunctionTemplate:
+    """What all calls of one remote function with the same options from the same cell have in common.
+
+    A worker gets it once per connection; each task then names it by `number`.
+    """
+
+    number: int
+    function_id: bytes  #: hash of the pickled function; the code itself travels once per connection
+    name: str
+    num_returns: int  #: number of objects; -1: a stream of them, -2: a dynamic number in one object
+    max_retries: int
+    max_calls: int
+    cell: int
+    backpressure: int = -1  #: items a stream may be ahead of its consumer; -1: any number
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MethodTemplate:
+    """What all calls of one actor method with the same options from the same cell have in common."""
+
+    number: int
+    method: str
+    name: str
+    num_returns: int
+    concurrency_group: str
+    cell: int
+    retry_exceptions: Any = False
+    backpressure: int = -1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ActorSpec:
+    """Everything needed to make an actor, again and again."""
+
+    actor_id: bytes
+    class_id: bytes
+    class_blob: bytes  #: the pickled class
+    class_name: str
+    args_blob: bytes  #: serialized (args, kwargs) of the constructor
+    positions: tuple[int | str, ...]  #: where in them the values of `dependencies` go
+    dependencies: tuple[Dependency, ...]
+    name: str | None
+    namespace: str
+    is_detached: bool
+    max_restarts: int
+    max_task_retries: int
+    max_concurrency: int
+    concurrency_groups: tuple[tuple[str, int], ...]
+    method_groups: tuple[tuple[str, str], ...]  #: method name -> its concurrency group
+    is_async: bool
+    placement_request: dict[str, int]  #: resources needed to place it, units of 1/10,000
+    running_request: dict[str, int]  #: resources it holds while alive
+    runtime_env: tuple[tuple[str, Any], ...]
+    cell: int
+    job: bytes
+    owner: str  #: address of the process that made it
+    methods: Any = None  #: method name -> default options, for handles looked up by name
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ExitCause:
+    """Why a worker process ended."""
+
+    pid: int
+    exit_code: int | None
+    signal: int | None
+    last_lines: str  #: the end of what it wrote to stderr
+    detail: str = ""  #: why jray ended it, where it did

@@ -1,0 +1,1 @@
+"""Messages between processes: framing, connections, and the loop that waits for them."""

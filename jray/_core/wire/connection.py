@@ -1,0 +1,291 @@
+"""Owns sockets: framing of messages on a stream, and the only code that opens, reads or writes one.
+
+A frame is a 4-byte little-endian size and a pickled tuple.  Nothing is unpickled that a process of
+another user may have sent: sockets lie in a directory of mode 0700, and each accepted peer's user is
+checked besides.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import select
+import socket
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Message = tuple[Any, ...]
+Handler = Callable[["Connection", Message], None]
+
+_CHUNK = 256 * 1024
+#: Linux's sun_path is 108 bytes, with its final zero
+_MAX_PATH = 107
+_PEERCRED = struct.Struct("3i")
+
+
+class Reactor:
+    """Wait for sockets and hand over what arrives.  One thread at a time may call `poll`."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._sources: dict[int, Callable[[int], None]] = {}
+        #: shared by all connections: only the polling thread reads
+        self.buffer = bytearray(_CHUNK)
+        self.view = memoryview(self.buffer)
+        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.add(self._wake_read, select.EPOLLIN, self._drain_wake)
+        self._is_closed = False
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when `poll` has something to do."""
+        return self._epoll.fileno()
+
+    def fds(self) -> list[int]:
+        """Return the reactor's own descriptors."""
+        return [self._epoll.fileno(), self._wake_read, self._wake_write]
+
+    def add(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
+        self._sources[fd] = callback
+        self._epoll.register(fd, events)
+
+    def change(self, fd: int, events: int) -> None:
+        if fd in self._sources:
+            self._epoll.modify(fd, events)
+
+    def remove(self, fd: int) -> None:
+        if self._sources.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def poll(self, timeout_s: float | None) -> int:
+        """Wait up to `timeout_s` (None: for ever), run the callbacks of what is ready, return how many."""
+        events = self._epoll.poll(-1 if timeout_s is None else timeout_s)
+        sources = self._sources
+        for fd, event in events:
+            callback = sources.get(fd)
+            if callback is not None:
+                callback(event)
+        return len(events)
+
+    def wake(self) -> None:
+        """Make a `poll` in another thread return.  Safe in signal handlers and finalizers."""
+        try:
+            os.write(self._wake_write, b"w")
+        except BlockingIOError:  # a wake-up is already on its way
+            pass
+        except OSError as error:
+            if not (self._is_closed and error.errno == errno.EBADF):
+                raise
+
+    def _drain_wake(self, _: int) -> None:
+        try:
+            os.read(self._wake_read, 4096)
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._epoll.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+
+class Connection:
+    """A stream of messages.  `send` from any thread; messages arrive in the reactor's thread.
+
+    `on_message(connection, message)` is called for each; `on_close(connection)` once, when the other side
+    is gone or a malformed frame arrived.  `peer` is free for the user's own record.
+    """
+
+    __slots__ = (
+        "_backlog", "_lock", "_on_close", "_on_message", "_partial", "_reactor", "_sock", "fd", "is_open",
+        "known", "peer",
+    )  # fmt: skip
+
+    def __init__(
+        self, sock: socket.socket, reactor: Reactor, on_message: Handler, on_close: Callable[[Connection], None]
+    ) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self.fd = sock.fileno()
+        self._reactor = reactor
+        self._on_message = on_message
+        self._on_close = on_close
+        self._lock = threading.Lock()
+        self._backlog = bytearray()
+        self._partial = bytearray()
+        self.is_open = True
+        self.peer: Any = None
+        #: numbers of the definitions that the other side has
+        self.known: set[Any] = set()
+        reactor.add(self.fd, select.EPOLLIN, self._ready)
+
+    def send(self, message: Message) -> bool:
+        """Send, or queue what the socket does not take now.  Return False if the other side is gone."""
+        data = pickle.dumps(message, 5)
+        frame = len(data).to_bytes(4, "little") + data
+        with self._lock:
+            if not self.is_open:
+                return False
+            if self._backlog:
+                self._backlog += frame
+                return True
+            try:
+                sent = self._sock.send(frame)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                return False  # the reader sees the same and closes
+            if sent < len(frame):
+                self._backlog += memoryview(frame)[sent:]
+                self._reactor.change(self.fd, select.EPOLLIN | select.EPOLLOUT)
+        return True
+
+    @property
+    def backlog_bytes(self) -> int:
+        return len(self._backlog)
+
+    def _ready(self, events: int) -> None:
+        if events & select.EPOLLOUT:
+            self._flush()
+        if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+            self._read()
+
+    def _flush(self) -> None:
+        with self._lock:
+            try:
+                sent = self._sock.send(self._backlog)
+            except BlockingIOError:
+                return
+            except OSError:
+                return
+            del self._backlog[:sent]
+            if not self._backlog:
+                self._reactor.change(self.fd, select.EPOLLIN)
+
+    def _read(self) -> None:
+        reactor = self._reactor
+        try:
+            size = self._sock.recv_into(reactor.buffer)
+        except BlockingIOError:
+            return
+        except OSError:
+            size = 0
+        if not size:
+            self.close()
+            return
+        if self._partial:
+            self._partial += reactor.view[:size]
+            if len(self._partial) < 4 or len(self._partial) < 4 + int.from_bytes(self._partial[:4], "little"):
+                return
+            whole, self._partial = self._partial, bytearray()
+            view = memoryview(whole)
+            size = len(whole)
+        else:
+            view = reactor.view
+        position = 0
+        # Messages are unpickled before any is handled: a handler may poll, and so reuse the buffer.
+        messages = []
+        while size - position >= 4:
+            end = position + 4 + int.from_bytes(view[position : position + 4], "little")
+            if end > size:
+                break
+            messages.append(pickle.loads(view[position + 4 : end]))
+            position = end
+        if position < size:
+            self._partial = bytearray(view[position:size])
+        for message in messages:
+            self._on_message(self, message)
+
+    def drain(self, timeout_s: float) -> bool:
+        """Block until everything queued has been sent.  Return False if that took longer."""
+        while self._backlog and self.is_open:
+            _, writable, _ = select.select([], [self.fd], [], timeout_s)
+            if not writable:
+                return False
+            self._flush()
+        return True
+
+    def close(self) -> None:
+        with self._lock:
+            if not self.is_open:
+                return
+            self.is_open = False
+            self._reactor.remove(self.fd)
+            self._sock.close()
+        self._on_close(self)
+
+
+class Listener:
+    """A listening Unix socket at *path*; calls `on_accept(socket)` for each peer of the same user."""
+
+    def __init__(self, path: str, reactor: Reactor, on_accept: Callable[[socket.socket], None]) -> None:
+        self.path = path
+        self._reactor = reactor
+        self._on_accept = on_accept
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        check_path(path)
+        self._sock.bind(path)
+        os.chmod(path, 0o600)
+        self._sock.listen(512)
+        self._sock.setblocking(False)
+        reactor.add(self._sock.fileno(), select.EPOLLIN, self._accept)
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def _accept(self, _: int) -> None:
+        try:
+            sock, _address = self._sock.accept()
+        except OSError:
+            return
+        _, uid, _ = _PEERCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
+        if uid != os.getuid():
+            sock.close()
+            return
+        self._on_accept(sock)
+
+    def close(self) -> None:
+        self._reactor.remove(self._sock.fileno())
+        self._sock.close()
+        try:
+            os.unlink(self.path)
+        except FileNotFoundError:
+            pass
+
+
+def check_path(path: str) -> None:
+    """Raise ValueError if *path* is too long for a Unix socket."""
+    if len(os.fsencode(path)) > _MAX_PATH:
+        raise ValueError(
+            f"The socket path {path!r} has {len(os.fsencode(path))} bytes, a Unix socket takes {_MAX_PATH}; "
+            "set JRAY_RUNTIME_DIR to a shorter directory."
+        )
+
+
+def connect(path: str) -> socket.socket:
+    """Return a socket connected to the listener at *path*.  Raises OSError if nobody listens."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        sock.connect(path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+
+
+def close_after_fork(fds: Sequence[int]) -> None:
+    """Close descriptors that a forked child must not hold, or its parent's death goes unnoticed."""
+    for fd in fds:
+        try:
+            os.close(fd)
+        except OSError:
+            pass

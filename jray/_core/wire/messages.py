@@ -1,0 +1,68 @@
+"""Owns the kinds of message: each is a tuple whose first item is one of these numbers.
+
+Tuples and small integers, not dataclasses, because a message per task is the hot path: a dataclass would
+cost as much to pickle as everything else in it.  Who sends what to whom, and what follows the number:
+"""
+
+from __future__ import annotations
+
+# -- owner -> worker --------------------------------------------------------------------------------
+PUSH = 1  #: [task...], [definition...]; a task is (number, template, args[, positions, dependencies])
+STEAL = 2  #: (no more) give back what has not been started
+CANCEL = 3  #: task number, force, recursive
+CONSUMED = 4  #: task number, items taken from its stream so far
+TRANSIT_DONE = 5  #: [task number...]: refs inside these results are ours to keep now
+CALL = 6  #: [call...], [definition...]: as PUSH, for an actor
+
+# -- worker -> owner --------------------------------------------------------------------------------
+DONE = 10  #: [result...], microseconds spent running them; results as in `jray._core.worker.results`
+ITEMS = 11  #: task number, index of the first, [result...]: items of a stream
+GIVEN_BACK = 12  #: [task number...] not started
+OUTPUT = 13  #: cell, kind, text, data, task name, pid, task id
+RETIRING = 14  #: this worker takes no more tasks (max_calls)
+
+# -- between any two clients: objects, from a borrower to an owner, and back -----------------------------
+HELLO_PEER = 20  #: address of the caller, pid, client number, start and suffix of its task ids
+BORROW = 21  #: [object id...], token or None: the sender holds a reference to each; answered by BORROWED
+RELEASE = 22  #: [object id...]: the sender holds one reference less to each
+WANT = 23  #: object id: tell me its value when there is one
+VALUE = 24  #: object id, state, data
+BORROWED = 25  #: token
+
+# -- client -> node ---------------------------------------------------------------------------------
+REGISTER = 30  #: request, kind, pid, address, facts; answered by REPLY with a Welcome
+LEASE = 31  #: class number, request (units), wanted number, environment key, details
+RETURN = 32  #: lease number, retire
+CREATE = 33  #: request, object id, size; answered by REPLY
+SEAL = 34  #: object id, client number of the owner
+FREE = 35  #: [object id...]
+BLOCKED = 36  #: waits in get: its CPU may serve others
+UNBLOCKED = 37
+CREATE_ACTOR = 38  #: request, ActorSpec
+ACTOR_INFO = 39  #: request, actor id: answered by REPLY, and ACTOR_STATE from then on
+KILL_ACTOR = 40  #: actor id, no_restart, reason
+ACTOR_READY = 41  #: actor id (from its worker)
+ACTOR_FAILED = 42  #: actor id, serialized exception (from its worker: the constructor raised)
+ACTOR_EXITING = 43  #: actor id, reason (from its worker: a wanted exit)
+ASK = 44  #: request, question, arguments; answered by REPLY
+WHY_DIED = 45  #: request, worker id: answered by REPLY with an ExitCause once it is reaped
+ACTOR_RELEASED = 46  #: actor id: the last handle is gone
+JOB_OUTPUT = 47  #: as OUTPUT: from a worker whose output belongs to no call
+EXIT_JOB = 48  #: the driver leaves
+ABORT = 49  #: object id: its creator could not write it
+
+# -- node -> client ---------------------------------------------------------------------------------
+REPLY = 50  #: request, is_error, value
+GRANT = 51  #: class number, lease number, worker id, address
+IDLE_WANTED = 52  #: others wait: give idle leases back
+ACTOR_STATE = 53  #: ActorView
+LEASED = 54  #: (to a worker) request (floats), GPU ids or None, environment variables
+BECOME_ACTOR = 55  #: (to a worker) ActorSpec, number of restarts before
+EXIT = 56  #: (to a worker) reason: finish what runs and end
+NOTICE = 57  #: cell, text: a message of jray to the user
+CLIENT_GONE = 58  #: address: a process that other clients may have borrowed from or lent to
+
+# -- node <-> zygote --------------------------------------------------------------------------------
+FORK = 70  #: worker id, environment, log path
+FORKED = 71  #: worker id, pid
+REAPED = 72  #: pid, wait status

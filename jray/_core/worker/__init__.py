@@ -1,0 +1,1 @@
+"""The process that runs tasks, or is an actor: a client that also runs code."""

@@ -1,0 +1,566 @@
+"""Owns the running of tasks in a worker's main thread: takes them in order, runs them, sends results.
+
+Results of short tasks are held back for a moment to travel together; a timer in the polling thread sends
+them if the task that runs next turns out to be long, and then also gives back the tasks behind it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pickle
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from time import monotonic, perf_counter
+from typing import Any
+
+from jray._core.client.core import CoreClient
+from jray._core.client.peers import Peer
+from jray._core.client.pump import Waiter
+from jray._core.client.results import MANY, STREAM_END
+from jray._core.client.tasks import DYNAMIC, STREAMING
+from jray._core.refs import ATOM, ERROR, INLINE, PENDING, STORED, ObjectRef
+from jray._core.serialization import deserialize, is_atom, serialize
+from jray._core.specs import FunctionTemplate
+from jray._core.worker.output import OutputRouter
+from jray._core.worker.running import RunningTask, current_task
+from jray._core.worker.tracebacks import task_error
+from jray._core.wire import messages
+
+#: a task that has run this long is long: what waits behind it goes elsewhere
+_LONG_S = 0.004
+#: functions at most this long on average may run while results are held
+_SHORT_US = 400.0
+_HOLD_S = 0.003
+
+
+class WorkerFunction:
+    """A function with its options, as an owner defined it."""
+
+    __slots__ = (
+        "average_us", "backpressure", "calls_left", "cell", "concurrency_group", "flush_first", "function", "method",
+        "name", "num_returns",
+    )  # fmt: skip
+
+    def __init__(self, template: Any, function: Any) -> None:
+        self.function = function
+        self.name = template.name
+        self.num_returns = template.num_returns
+        self.cell = template.cell
+        self.backpressure = template.backpressure
+        self.average_us: float | None = None
+        self.method = getattr(template, "method", None)
+        self.concurrency_group = getattr(template, "concurrency_group", "")
+        #: a task that must not run twice: no result may be lost with it, or by it
+        self.flush_first = isinstance(template, FunctionTemplate) and not template.max_retries
+
+
+class Retire(Exception):  # noqa: N818 -- a signal to the main loop
+    """This worker has run a function as often as it may."""
+
+
+class Executor:
+    """Runs what arrives, one after the other.  `loop` never returns normally."""
+
+    def __init__(self, client: CoreClient, router: OutputRouter) -> None:
+        self.client = client
+        self.router = router
+        self.inbox: deque[tuple[Peer, tuple[Any, ...]]] = deque()
+        self.current: RunningTask | None = None
+        self._started_s = 0.0
+        self._idle: Waiter | None = None
+        # reentrant: settling borrows while flushing may poll, and a poll may flush
+        self._lock = threading.RLock()
+        self._held: list[tuple[Any, ...]] = []
+        self._held_peer: Peer | None = None
+        self._held_since = 0.0
+        self._held_us = 0.0
+        self._held_items: ItemSender | None = None
+        self._timer_is_set = False
+        self._functions: dict[bytes, Any] = {}
+        self._calls_left: dict[bytes, int] = {}
+        self._cancelled: set[tuple[int, int]] = set()
+        self._flush_s = client.config.flush_us / 1e6
+        self.host: Any = None  #: the ActorHost, once this worker is an actor
+        self._exit_reason: str | None = None
+        self._is_retiring = False
+        self._group_ids: dict[int, bytes] = {}
+        self._becoming: Callable[[], None] | None = None
+        handlers = client.handlers
+        handlers[messages.PUSH] = self._on_push
+        handlers[messages.CALL] = self._on_push
+        handlers[messages.CANCEL] = self._on_cancel
+        handlers[messages.CONSUMED] = self._on_consumed
+        handlers[messages.TRANSIT_DONE] = self._on_transit_done
+        client.context.on_waiting = self._waiting  # type: ignore[attr-defined]
+        client.context.on_resumed = self._resumed  # type: ignore[attr-defined]
+
+    # -- arrivals (polling thread) ----------------------------------------------------------------
+
+    def _on_push(self, peer: Peer, message: tuple[Any, ...]) -> None:
+        _, tasks, definitions = message
+        for template, blob in definitions:
+            if isinstance(template, FunctionTemplate):
+                if blob is not None:
+                    self._functions[template.function_id] = blob
+                peer.templates[template.number] = _Undefined(template)
+            else:
+                peer.templates[template.number] = WorkerFunction(template, None)
+        if self.host is not None and self.host.takes(peer, tasks):
+            return
+        self.inbox.extend([(peer, task) for task in tasks])
+        self._wake()
+
+    def _on_cancel(self, peer: Peer, message: tuple[Any, ...]) -> None:
+        _, number, force, recursive = message
+        if self.host is not None and self.host.cancel(peer, number):
+            if recursive:
+                self._cancel_children(peer, number, force=force)
+            return
+        for entry in list(self.inbox):
+            if entry[0] is peer and entry[1][0] == number:
+                try:
+                    self.inbox.remove(entry)
+                except ValueError:  # the main thread was faster
+                    break
+                self.send_result(peer, (number, ERROR, self._cancel_error(), True))
+                return
+        task = self.current
+        if task is not None and task.peer is peer and task.number == number:
+            task.is_cancelled = True
+            if recursive:
+                self.client.tasks.cancel_children(task, force=force)
+            if force:
+                self.flush()
+                os._exit(1)
+            if not task.is_actor_call:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    def _cancel_children(self, peer: Peer, number: int, *, force: bool) -> None:
+        task = self.host.running(peer, number)
+        if task is not None:
+            self.client.tasks.cancel_children(task, force=force)
+
+    def is_cancel_wanted(self) -> bool:
+        """Tell whether the task of the main thread is to be interrupted."""
+        task = self.current
+        return task is not None and task.is_cancelled
+
+    def _on_consumed(self, peer: Peer, message: tuple[Any, ...]) -> None:
+        task = peer.executing.get(message[1])
+        if task is not None:
+            with self.client.lock:
+                task.consumed = max(task.consumed, message[2])
+                waiter, task.waiter = task.waiter, None
+                if waiter is not None:
+                    waiter.notify()
+
+    def _on_transit_done(self, peer: Peer, message: tuple[Any, ...]) -> None:
+        for number in message[1]:
+            peer.held_results.pop(number, None)
+
+    def become(self, make: Callable[[], None]) -> None:
+        """Have the main thread call *make*, which turns this worker into an actor."""
+        self._becoming = make
+        self._wake()
+
+    def _wake(self) -> None:
+        idle, self._idle = self._idle, None
+        if idle is not None:
+            with self.client.lock:
+                idle.notify()
+
+    # -- the main loop (main thread) -----------------------------------------------------------------
+
+    def loop(self) -> None:
+        """Run tasks until told to end."""
+        inbox = self.inbox
+        while True:
+            if not inbox:
+                self.flush()
+                if self._becoming is not None:
+                    make, self._becoming = self._becoming, None
+                    make()
+                    continue
+                if self._is_retiring or self._exit_reason is not None:
+                    self._end()
+                waiter = self._idle = Waiter()
+                if inbox or self._exit_reason is not None or self._becoming is not None:
+                    self._idle = None
+                    continue
+                try:
+                    self.client.pump.wait(waiter, None)
+                except KeyboardInterrupt:  # a cancel that came after its task had ended
+                    pass
+                continue
+            try:
+                peer, entry = inbox.popleft()
+            except IndexError:  # the polling thread gave it back
+                continue
+            self.run(peer, entry)
+
+    def run(self, peer: Peer, entry: tuple[Any, ...]) -> None:
+        """Run one task in this thread, and send or hold its result."""
+        number = entry[0]
+        function = peer.templates[entry[1]]
+        if self._held and (
+            self._held_peer is not peer
+            or function.flush_first
+            or function.average_us is None
+            or function.average_us > _SHORT_US
+            or perf_counter() - self._held_since > self._flush_s
+        ):
+            self.flush()
+        task = RunningTask(peer, number, function, is_actor_call=self.host is not None)
+        start = perf_counter()
+        self._started_s = start
+        token = current_task.set(task)
+        self.current = task
+        try:
+            result = self._call(task, function, entry)
+        finally:
+            self.current = None
+            current_task.reset(token)
+        took_us = (perf_counter() - start) * 1e6
+        average = function.average_us
+        function.average_us = took_us if average is None else average + 0.3 * (took_us - average)
+        self._hold(peer, result, took_us)
+        if not self.inbox or function.flush_first or function.num_returns < 0:
+            self.flush()
+        if self._calls_left:
+            self._count_call(peer, function)
+
+    def _call(self, task: RunningTask, function: WorkerFunction, entry: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the result of a task in its wire form; never raises."""
+        number = task.number
+        peer = task.peer
+        try:
+            if type(function) is _Undefined:
+                function = self._define(peer, entry[1])
+                task.template = function
+            callee = function.function
+            if callee is None:
+                callee = self.host.method(function)
+            payload = entry[2]
+            if type(payload) is tuple:
+                value = callee(*payload)
+            else:
+                args, kwargs = self.arguments(peer, entry)
+                value = callee(*args, **kwargs)
+                del args, kwargs
+            if function.num_returns == 1 and is_atom(value):
+                return number, ATOM, value
+            return self.pack(task, function, value)
+        except BaseException as error:  # noqa: BLE001 -- whatever user code raises is its result
+            return self.failure(task, error)
+
+    def failure(self, task: RunningTask, error: BaseException) -> tuple[Any, ...]:
+        """Return what a task that raised *error* answers; ends the process where that is what it means."""
+        if task.is_cancelled and isinstance(error, KeyboardInterrupt):
+            return task.number, ERROR, self._cancel_error(), True
+        if isinstance(error, SystemExit) and not (self.host is not None and self.host.is_exit(error)):
+            self._die(error)
+        if self.host is not None:
+            outcome: tuple[Any, ...] = self.host.failure(task, error)
+            return outcome
+        return task.number, ERROR, task_error(task.name, error), False
+
+    def _die(self, error: SystemExit) -> None:
+        """`sys.exit` in a task ends its worker, as in Ray."""
+        self.flush()
+        code = error.code
+        if isinstance(code, str):
+            sys.stderr.write(code + "\n")
+            self.router.flush()
+        os._exit(code if isinstance(code, int) else 1 if code else 0)
+
+    def _cancel_error(self) -> bytes:
+        return b""
+
+    def _define(self, peer: Peer, number: int) -> WorkerFunction:
+        """Unpickle the function of a template on its first call: what that raises is the task's error."""
+        template = peer.templates[number].template
+        code = self._functions[template.function_id]
+        if isinstance(code, bytes):
+            code = self._functions[template.function_id] = pickle.loads(code)
+        if template.max_calls:
+            self._calls_left.setdefault(template.function_id, template.max_calls)
+            self._group_ids[id(code)] = template.function_id
+        function = peer.templates[number] = WorkerFunction(template, code)
+        return function
+
+    def arguments(self, peer: Peer, entry: tuple[Any, ...]) -> tuple[Any, dict[str, Any]]:
+        """Return (args, kwargs) of a task that is not all plain values."""
+        payload = entry[2]
+        if len(entry) == 6:  # large: in the store
+            payload_ref = self._dependency(entry[5])
+            args, kwargs = payload_ref
+        elif type(payload) is tuple:
+            args, kwargs = payload, {}
+        else:
+            args, kwargs = deserialize(payload)
+        if len(entry) > 3 and entry[3]:
+            args = list(args)
+            for position, description in zip(entry[3], entry[4], strict=True):
+                value = self._dependency(description)
+                if isinstance(position, int):
+                    args[position] = value
+                else:
+                    kwargs[position] = value
+        return args, kwargs
+
+    def _dependency(self, description: tuple[Any, ...]) -> Any:
+        state, data, ref_id, owner = description
+        if state == ATOM:
+            return data
+        if state == INLINE:
+            return deserialize(data)
+        objects = self.client.objects
+        ref = objects.ref_from_id(ref_id, owner)
+        if ref._state == PENDING:
+            with self.client.lock:
+                objects.resolve_locked(ref, state, data)
+        return objects.value(ref)
+
+    # -- results ----------------------------------------------------------------------------------
+
+    def pack(self, task: RunningTask, function: WorkerFunction, value: Any) -> tuple[Any, ...]:
+        """Return the result of a task that returned *value*, in its wire form."""
+        count = function.num_returns
+        number = task.number
+        if count == 1:
+            if inspect.isgenerator(value):
+                value = list(value)
+            entry = self.pack_value(task, 1, value)
+            return (number, *entry)
+        if count == STREAMING:
+            return self._stream(task, function, value)
+        if count == DYNAMIC:
+            refs = [self.client.put(item) for item in value]
+            return (number, *self.pack_value(task, 1, refs))
+        if count == 0:
+            return number, MANY, []
+        values = list(value) if inspect.isgenerator(value) or isinstance(value, list | tuple) else None
+        if values is None:
+            values = list(value)
+        if len(values) != count:
+            raise ValueError(f"Task returned {len(values)} objects, but num_returns={count}.")
+        return number, MANY, [self.pack_value(task, index + 1, item) for index, item in enumerate(values)]
+
+    def pack_value(self, task: RunningTask, index: int, value: Any) -> tuple[Any, ...]:
+        """Return (state, data[, nested]) for one value; large ones are written to the store."""
+        if is_atom(value):
+            return ATOM, value
+        serialized = serialize(value)
+        client = self.client
+        state: int
+        data: Any
+        if serialized.size <= client.config.inline_limit_bytes:
+            state, data = INLINE, serialized.to_bytes()
+        else:
+            peer = task.peer
+            ref_id = peer.task_id(task.number) + index.to_bytes(4, "little")
+            state, data = STORED, client.objects.write_stored(ref_id, serialized, peer.number)
+        if not serialized.refs:
+            return state, data
+        # the reader must come to hold these before we may let go
+        task.peer.held_results.setdefault(task.number, []).extend(serialized.refs)
+        return state, data, client.objects.nested_ids(serialized.refs)
+
+    def _stream(self, task: RunningTask, function: WorkerFunction, iterator: Any) -> tuple[Any, ...]:
+        """Run a generator to its end, sending its items on the way."""
+        sender = self._held_items = ItemSender(self, task)
+        task.peer.executing[task.number] = task
+        try:
+            for value in iterator:
+                sender.add(self.pack_value(task, sender.count + 1, value))
+                if 0 < function.backpressure <= sender.count - task.consumed:
+                    sender.flush()
+                    self._wait_consumed(task, sender.count - function.backpressure + 1)
+        finally:
+            sender.flush()
+            self._held_items = None
+            task.peer.executing.pop(task.number, None)
+        return task.number, STREAM_END
+
+    def _wait_consumed(self, task: RunningTask, wanted: int) -> None:
+        while task.consumed < wanted:
+            with self.client.lock:
+                if task.consumed >= wanted:
+                    return
+                waiter = task.waiter = Waiter()
+            self.client.wait_blocking(waiter, None)
+
+    def _hold(self, peer: Peer, result: tuple[Any, ...], took_us: float) -> None:
+        with self._lock:
+            if self._held and self._held_peer is not peer:
+                self._flush_held()
+            if not self._held:
+                self._held_peer = peer
+                self._held_since = perf_counter()
+            self._held.append(result)
+            self._held_us += took_us
+        if self.inbox and not self._timer_is_set:
+            self.arm(_HOLD_S)
+
+    def send_result(self, peer: Peer, result: tuple[Any, ...]) -> None:
+        """Send a result at once, from any thread."""
+        self.router.flush()
+        peer.connection.send((messages.DONE, [result], 0.0))
+
+    def flush(self) -> None:
+        """Send what is held: output first, so that it is shown before the value it belongs to."""
+        self.router.flush()
+        if self._held:
+            with self._lock:
+                self._flush_held()
+
+    def _flush_held(self) -> None:
+        held, self._held = self._held, []
+        peer, took_us, self._held_us = self._held_peer, self._held_us, 0.0
+        if not held or peer is None:
+            return
+        if self.client.objects._untold:
+            # owners must know what we keep before the caller lets its own references go
+            self.client.objects.settle_borrows(peer)
+        peer.connection.send((messages.DONE, held, took_us))
+
+    # -- the timer (polling thread) ------------------------------------------------------------------
+
+    def arm(self, delay_s: float) -> None:
+        """Have what is held looked after while the main thread runs user code."""
+        if not self._timer_is_set:
+            self._timer_is_set = True
+            self.client.pump.call_later(delay_s, self._tick)
+
+    def _tick(self) -> None:
+        self._timer_is_set = False
+        self.router.flush()
+        items = self._held_items
+        if items is not None:
+            items.flush()
+        running = self.current
+        if running is None or threading.current_thread() is threading.main_thread():
+            return
+        if self._held:
+            with self._lock:
+                self._flush_held()
+        if self.inbox and self.host is None:
+            if perf_counter() - self._started_s > _LONG_S:
+                self.give_back()
+            else:
+                self.arm(_HOLD_S)
+
+    def give_back(self) -> None:
+        """Return what has not been started to its owners."""
+        by_peer: dict[Peer, list[int]] = {}
+        while self.inbox:
+            try:
+                peer, entry = self.inbox.pop()
+            except IndexError:
+                break
+            by_peer.setdefault(peer, []).append(entry[0])
+        for peer, numbers in by_peer.items():
+            peer.connection.send((messages.GIVEN_BACK, numbers[::-1]))
+
+    # -- waiting inside a task (main thread) -----------------------------------------------------------
+
+    def _waiting(self) -> None:
+        self.flush()
+        if self.host is None:
+            self.give_back()
+        self.client.node.tell(messages.BLOCKED)
+
+    def _resumed(self) -> None:
+        self.client.node.tell(messages.UNBLOCKED)
+
+    # -- the end ----------------------------------------------------------------------------------
+
+    def _count_call(self, peer: Peer, function: WorkerFunction) -> None:
+        function_id = self._group_ids.get(id(function.function))
+        if function_id is None:
+            return
+        self._calls_left[function_id] -= 1
+        if self._calls_left[function_id] <= 0 and not self._is_retiring:
+            self._is_retiring = True
+            self.flush()
+            self.give_back()
+            peer.connection.send((messages.RETIRING,))
+
+    def exit_when_idle(self, reason: str) -> None:
+        """End after what has arrived has run; called by the polling thread."""
+        self._exit_reason = reason
+        self._wake()
+
+    def _end(self) -> None:
+        """End this process, unless others borrow objects it owns."""
+        if self.host is None and self._exit_reason == "idle" and self.client.objects.is_needed():
+            self._exit_reason = None
+            self.client.node.tell(messages.EXIT)
+            return
+        if self._is_retiring and self._exit_reason is None:
+            # the node ends us once the owner has returned the lease; until then there is nothing to do
+            self._exit_reason = "max_calls reached"
+            deadline = monotonic() + 1.0
+            while monotonic() < deadline and self._exit_reason == "max_calls reached":
+                self.client.pump.wait(Waiter(), 0.05)
+        raise SystemExit(0)
+
+
+class _Undefined:
+    """A template whose function has not been unpickled yet."""
+
+    __slots__ = (
+        "average_us", "backpressure", "cell", "concurrency_group", "flush_first", "function", "name", "num_returns",
+        "template",
+    )  # fmt: skip
+
+    def __init__(self, template: FunctionTemplate) -> None:
+        self.template = template
+        self.name = template.name
+        self.cell = template.cell
+        self.num_returns = template.num_returns
+        self.average_us: float | None = None
+        self.flush_first = not template.max_retries
+        self.function = None
+        self.backpressure = template.backpressure
+        self.concurrency_group = ""
+
+
+class ItemSender:
+    """Sends the items of one stream, several at a time when they come quickly."""
+
+    __slots__ = ("_executor", "_held", "_lock", "_sent_s", "_task", "count")
+
+    def __init__(self, executor: Any, task: RunningTask) -> None:
+        self._executor = executor
+        self._task = task
+        self._held: list[tuple[Any, ...]] = []
+        self._lock = threading.Lock()
+        self._sent_s = 0.0
+        self.count = 0
+
+    def add(self, entry: tuple[Any, ...]) -> None:
+        with self._lock:
+            self._held.append(entry)
+            self.count += 1
+        if perf_counter() - self._sent_s > 0.00025:
+            self.flush()
+        else:
+            self._executor.arm(_HOLD_S)
+
+    def flush(self) -> None:
+        with self._lock:
+            held, self._held = self._held, []
+            if not held:
+                return
+            self._executor.router.flush()
+            if self._executor.client.objects._untold:
+                self._executor.client.objects.settle_borrows(self._task.peer)
+            self._task.peer.connection.send((messages.ITEMS, self._task.number, self.count - len(held), held))
+            self._sent_s = perf_counter()
+
+

@@ -1,0 +1,179 @@
+"""Owns the life of a worker process, from the fork to its end."""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import os
+import sys
+import time
+from typing import Any
+
+from jray._core.client import frontend
+from jray._core.client.core import CoreClient
+from jray._core.client.interrupts import OwnHandlerShield, Shields
+from jray._core.config import Config
+from jray._core.refs import current
+from jray._core.specs import ActorSpec
+from jray._core.wire import messages
+from jray._core.wire.connection import Reactor, connect
+from jray._core.worker.actor_host import ActorHost
+from jray._core.worker.executor import Executor
+from jray._core.worker.output import FLUSH_S, ForwardingFrontend, OutputRouter, install
+from jray._core.worker.running import WorkerContext
+
+#: Under memory pressure workers die before the user's notebook (Ray's figure, the kernel's maximum).
+_OOM_SCORE_ADJ = 1000
+
+
+def run(settings: dict[str, Any]) -> None:
+    """Be a worker.  Called in a fresh fork of the zygote; returns when the process is to exit normally."""
+    _settle(settings)
+    worker = Worker(settings)
+    try:
+        worker.work()
+    finally:
+        worker.leave()
+
+
+def _settle(settings: dict[str, Any]) -> None:
+    """Make this process's surroundings those that the job asked for."""
+    log_path = settings["log_path"]
+    for fd, path in ((0, os.devnull), (1, log_path + ".out"), (2, log_path + ".err")):
+        flags = os.O_RDONLY if fd == 0 else os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        opened = os.open(path, flags, 0o600)
+        os.dup2(opened, fd)
+        os.close(opened)
+    faulthandler.enable(file=2)
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(str(_OOM_SCORE_ADJ))
+    except OSError:  # not permitted in some containers, and not vital
+        pass
+    sys.path[:] = settings["sys_path"] or sys.path
+    try:
+        os.chdir(settings["cwd"])
+    except (OSError, TypeError):  # the driver's directory is gone: stay where the zygote is
+        pass
+    for name, value in settings["runtime_env"].items():
+        if name == "env_vars":
+            for key, text in value:
+                os.environ[key] = os.path.expandvars(text)
+    sys.argv = ["jray-worker"]
+
+
+class Worker:
+    """A worker process."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._settings = settings
+        reactor = Reactor()
+        self._shield = OwnHandlerShield(reactor.wake, self._is_cancel_wanted)
+        self._executor: Executor | None = None
+        self.context = WorkerContext()
+        self.client = CoreClient(
+            config=Config.from_environ(),
+            address=settings["address"],
+            node_socket=connect(f"{settings['session_dir']}/node.sock"),
+            shields=Shields(self._shield),
+            reactor=reactor,
+            context=self.context,
+        )
+        self.client.namespace = settings["namespace"]
+        router = OutputRouter(settings["log_path"], self._to_node, self._arm_output)
+        self._router = router
+        self._executor = Executor(self.client, router)
+        self.resources: dict[str, float] = {}
+        self.gpu_ids: list[str] = []
+        self._becoming: list[tuple[ActorSpec, int]] = []
+        handlers = self.client.handlers
+        handlers[messages.LEASED] = self._on_leased
+        handlers[messages.BECOME_ACTOR] = self._on_become_actor
+        handlers[messages.EXIT] = self._on_exit
+        self.client.on_node_lost = lambda: os._exit(1)
+        self.client.worker = self
+        self._shield.install()
+        install(router)
+        frontend.set_frontend(ForwardingFrontend(lambda: self._executor.current if self._executor else None, self._to_node))
+        current.client = self.client
+
+    @property
+    def executor(self) -> Executor:
+        assert self._executor is not None
+        return self._executor
+
+    @property
+    def actor(self) -> ActorHost | None:
+        host: ActorHost | None = self.executor.host
+        return host
+
+    @property
+    def worker_id(self) -> bytes:
+        worker_id: bytes = self._settings["worker_id"]
+        return worker_id
+
+    def work(self) -> None:
+        """Register, then run tasks or be an actor, until told to end."""
+        facts = {"job_id": self._settings["job_id"], "namespace": self.client.namespace, "worker_id": self.worker_id}
+        self.client.listen()
+        self.client.register("worker", facts, self.client.config.worker_start_timeout_s)
+        try:
+            self.executor.loop()
+        except SystemExit:
+            pass
+
+    def leave(self) -> None:
+        """End in good order: exit handlers run, what was written is sent."""
+        host = self.actor
+        if host is not None:
+            host.close()
+        atexit._run_exitfuncs()
+        self.executor.flush()
+        for peer in list(self.client.peers._by_address.values()):
+            peer.connection.drain(1.0)
+        self.client.node.connection.drain(1.0)
+        sys.stdout.flush()
+        os._exit(0)
+
+    # -- messages (polling thread) ----------------------------------------------------------------
+
+    def _on_leased(self, _: Any, message: tuple[Any, ...]) -> None:
+        self.resources = message[1]
+        self.gpu_ids = message[2]
+        if self.gpu_ids and os.environ.get("RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES", "") in ("", "0"):
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpu_ids)
+        cpus = int(self.resources.get("CPU", 0))
+        if "JRAY_USER_OMP_NUM_THREADS" not in os.environ:
+            os.environ["OMP_NUM_THREADS"] = str(max(1, cpus))
+
+    def _on_become_actor(self, _: Any, message: tuple[Any, ...]) -> None:
+        self.executor.become(lambda: self._become(message[1], message[2]))
+
+    def _become(self, spec: ActorSpec, restarts: int) -> None:
+        host = ActorHost(self.executor, spec, restarts)
+        self.executor.host = host
+        if not host.make():
+            time.sleep(0)
+            raise SystemExit(0)
+        if spec.is_async:
+            host.run_loop()
+            raise SystemExit(0)
+
+    def _on_exit(self, _: Any, message: tuple[Any, ...]) -> None:
+        host = self.actor
+        if host is not None:
+            host.finish(message[1])
+        else:
+            self.executor.exit_when_idle(message[1])
+
+    # -- seams ------------------------------------------------------------------------------------
+
+    def _is_cancel_wanted(self) -> bool:
+        return self._executor is not None and self._executor.is_cancel_wanted()
+
+    def _to_node(self, *fields: Any) -> None:
+        self.client.node.tell(messages.JOB_OUTPUT, *fields)
+
+    def _arm_output(self) -> None:
+        if self._executor is not None:
+            self._executor.arm(FLUSH_S)

@@ -1,0 +1,119 @@
+"""Owns jray's presence in one shell: hooks, front end, magics and matcher, put in and taken out again."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import jray
+from jray._core.client.frontend import set_frontend
+from jray.notebook.cells import CellTable
+from jray.notebook.completion import ArgumentMatcher
+from jray.notebook.kernel_frontend import KernelFrontend
+from jray.notebook.magics import JrayMagics
+from jray.notebook.outbox import Outbox
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+
+
+class Guest:
+    """What jray has put into a shell."""
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+        self._cells = CellTable()
+        self._frontend: KernelFrontend | None = None
+        self._magics: JrayMagics | None = None
+        self._matcher: ArgumentMatcher | None = None
+
+    @property
+    def cells(self) -> CellTable:
+        return self._cells
+
+    def attend(self) -> None:
+        """Route output to cells, if the shell belongs to a kernel.  Doing it again changes nothing."""
+        kernel = getattr(self._shell, "kernel", None)
+        if self._frontend is not None or kernel is None:
+            return
+        outbox = Outbox(with_prefix=_is_on("JRAY_LOG_PREFIX"), is_ordered=self._is_noninteractive())
+        self._frontend = KernelFrontend(kernel, self._cells, outbox)
+        self._shell.events.register("pre_run_cell", self._on_cell)
+        self._shell.events.register("post_run_cell", self._on_cell_end)
+        self._enter_cell(None)  # the one that is running brought us here
+        set_frontend(self._frontend)
+
+    def load(self) -> None:
+        """Add the magics and their completion.  Doing it again changes nothing."""
+        self.attend()
+        if self._magics is None:
+            runtime: Any = jray  # a module is a `Runtime`, which mypy sees only when it is annotated so
+            self._magics = JrayMagics(self._shell, runtime)
+            self._shell.register_magics(self._magics)
+            self._matcher = ArgumentMatcher(self._shell)
+            self._matcher.install()
+
+    def leave(self) -> None:
+        """Take everything out again."""
+        if self._matcher is not None:
+            self._matcher.remove()
+        if self._magics is not None:
+            manager = self._shell.magics_manager
+            for kind, names in type(self._magics).magics.items():
+                for name in names:
+                    manager.magics[kind].pop(name, None)
+            manager.registry.pop(type(self._magics).__name__, None)
+        if self._frontend is not None:
+            self._shell.events.unregister("pre_run_cell", self._on_cell)
+            self._shell.events.unregister("post_run_cell", self._on_cell_end)
+            set_frontend(None)
+            self._frontend.close()
+        self._frontend = self._magics = self._matcher = None
+
+    # -- hooks ------------------------------------------------------------------------------------
+
+    def _on_cell(self, info: Any = None) -> None:
+        self._enter_cell(getattr(info, "cell_id", None))
+
+    def _on_cell_end(self, _result: Any = None) -> None:
+        if self._frontend is not None:
+            self._frontend.flush()
+
+    def _enter_cell(self, cell_id: str | None) -> None:
+        request = self._request()
+        cell = self._cells.add(
+            request.get("header", {}),
+            cell_id=cell_id or request.get("metadata", {}).get("cellId"),
+            execution_count=self._shell.execution_count,
+            notebook=self._notebook(),
+        )
+        if self._frontend is not None:
+            self._frontend.enter(cell)
+
+    def _request(self) -> dict[str, Any]:
+        get_parent = getattr(self._shell, "get_parent", None)
+        return (get_parent() if get_parent is not None else None) or {}
+
+    def _notebook(self) -> str | None:
+        # Jupyter Server tells by the environment, VS Code by a variable
+        return os.environ.get("JPY_SESSION_NAME") or self._shell.user_ns.get("__vsc_ipynb_file__")
+
+    def _is_noninteractive(self) -> bool:
+        """Tell whether the same notebook must show the same output each time."""
+        chosen = os.environ.get("JRAY_NONINTERACTIVE")
+        if chosen is not None:
+            return chosen.lower() in _TRUE
+        # Front ends that people look at name the cell or the notebook; nbval and nbclient do neither.
+        names_cell = bool(self._request().get("metadata", {}).get("cellId"))
+        return not names_cell and self._notebook() is None and "COLAB_RELEASE_TAG" not in os.environ
+
+
+def _is_on(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() in _TRUE
+
+
+def guest_of(shell: Any) -> Guest:
+    """Return jray's presence in *shell*, made when there is none."""
+    if "jray" not in shell.meta:
+        shell.meta.jray = Guest(shell)
+    guest: Guest = shell.meta.jray
+    return guest

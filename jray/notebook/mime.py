@@ -1,0 +1,108 @@
+"""Owns the mime bundle of a value: what a notebook would show for it, made where there is no notebook.
+
+Plain values need no IPython; the rest is left to IPython's own formatters, and where those are missing
+to the value's `_repr_*_` methods.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import functools
+import importlib
+import importlib.util
+import io
+from typing import Any
+
+#: Types whose repr is what IPython shows, to the letter.
+_ATOMS = frozenset({bool, bytes, complex, float, int, str, type(None), type(...)})
+#: IPython breaks lines of containers beyond this width.
+_LINE_WIDTH = 79
+#: `_repr_*_` methods and what they give, for workers without IPython.
+_METHODS = {
+    "_repr_html_": "text/html",
+    "_repr_markdown_": "text/markdown",
+    "_repr_svg_": "image/svg+xml",
+    "_repr_png_": "image/png",
+    "_repr_jpeg_": "image/jpeg",
+    "_repr_latex_": "text/latex",
+    "_repr_json_": "application/json",
+    "_repr_javascript_": "application/javascript",
+    "_repr_pdf_": "application/pdf",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MimeBundle:
+    """One thing to show, in every form there is of it."""
+
+    data: dict[str, Any]  #: mime type -> text, base64 text, or JSON
+    metadata: dict[str, Any]
+
+
+def bundle_of(value: object) -> MimeBundle | None:
+    """Return what a notebook would show for *value*; None: it showed itself, by `display`."""
+    if is_plain(value):
+        return MimeBundle({"text/plain": repr(value)}, {})
+    if importlib.util.find_spec("IPython") is None:
+        return _by_methods(value)
+    data, metadata = _formatter().format(value)
+    if not data:
+        return None
+    return MimeBundle({kind: _as_text(content) for kind, content in data.items()}, metadata)
+
+
+def is_plain(value: object, *, depth: int = 3) -> bool:
+    """Tell whether IPython would show no more than `repr(value)`; containers are seen *depth* levels down."""
+    kind = type(value)
+    if kind in _ATOMS:
+        return True
+    if not depth:
+        return False
+    if kind is list or kind is tuple:
+        items: list[Any] = list(value)  # type: ignore[call-overload]
+    elif kind is dict:
+        items = [part for pair in value.items() for part in pair]  # type: ignore[attr-defined]
+    else:
+        return False
+    if len(items) > _LINE_WIDTH or not all(is_plain(item, depth=depth - 1) for item in items):
+        return False
+    return len(repr(value)) < _LINE_WIDTH
+
+
+@functools.cache  # 15 formatter objects; a worker shows many values
+def _formatter() -> Any:
+    formatter = importlib.import_module("IPython.core.formatters").DisplayFormatter()
+    formatter.formatters["image/png"].for_type_by_name("matplotlib.figure", "Figure", figure_png)
+    return formatter
+
+
+def figure_png(figure: Any) -> bytes:
+    """Return a matplotlib figure as a notebook's inline backend draws it."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", bbox_inches="tight")
+    return file.getvalue()
+
+
+def _as_text(content: Any) -> Any:
+    return base64.b64encode(content).decode("ascii") if isinstance(content, bytes) else content
+
+
+def _by_methods(value: Any) -> MimeBundle:
+    data: dict[str, Any] = {"text/plain": repr(value)}
+    metadata: dict[str, Any] = {}
+    for method, kind in _METHODS.items():
+        # on the class: objects that answer every attribute would answer these too
+        shown = getattr(value, method)() if callable(getattr(type(value), method, None)) else None
+        if isinstance(shown, tuple):
+            shown, metadata[kind] = shown
+        if shown is not None:
+            data[kind] = _as_text(shown)
+    if callable(getattr(type(value), "_repr_mimebundle_", None)):
+        shown = value._repr_mimebundle_(include=None, exclude=None)
+        extra, about = shown if isinstance(shown, tuple) else (shown, {})
+        data |= {kind: _as_text(content) for kind, content in (extra or {}).items()}
+        metadata |= about
+    elif type(value).__module__ == "matplotlib.figure":
+        data["image/png"] = _as_text(figure_png(value))
+    return MimeBundle(data, metadata)

@@ -1,0 +1,59 @@
+"""Owns the list of what jray and Ray do differently on purpose; documentation is made from it.
+
+Each entry is a decorator for the tests that hold it.  `DIFFERENCES` keeps all of them in order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+__all__ = ["DIFFERENCES", "Difference"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One deliberate difference, and the decorator that keeps its tests to the engine they are about."""
+
+    #: What differs, in a few words.
+    title: str
+    #: How jray differs, and why.
+    reason: str
+    #: The engine whose tests these are.
+    engine: str = "jray"
+
+    def __call__(self, test: Any) -> Any:
+        return pytest.mark.only(self.engine, self.reason)(test)
+
+
+DIFFERENCES: list[Difference] = []
+
+
+def _difference(title: str, reason: str) -> Difference:
+    entry = Difference(title, reason)
+    DIFFERENCES.append(entry)
+    return entry
+
+
+prompt_interrupt = _difference(
+    "An interrupt ends a blocking call within half a second",
+    "a notebook's stop button must feel immediate; Ray looks for signals once a second",
+)
+infeasible_is_said = _difference(
+    "What no node can ever run is said within two seconds",
+    "the request stays pending as in Ray, but the driver warns at once, naming the resource that is lacking",
+)
+death_within_two_seconds = _difference(
+    "Everything of a killed driver is gone within two seconds",
+    "children watch for the death of their parent, so nothing waits for a time-out",
+)
+crash_is_explained = _difference(
+    "A crashed worker's error tells how it died",
+    "WorkerCrashedError names the exit cause and carries the last lines the worker wrote to stderr",
+)
+remote_function_is_named = _difference(
+    "A remote function keeps its name and documentation",
+    "help() and completion in a notebook need them; Ray's remote functions have neither",
+)

@@ -1,0 +1,52 @@
+"""Owns the choice of the engine under test: the variable JRAY_TEST_ENGINE, and the alias it needs.
+
+With "jray", the default, nothing is done.  With "ray" the name `jray` stands for Ray's package in this
+process, submodules too, so that one text of a test serves both.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+ENGINE = os.environ.get("JRAY_TEST_ENGINE", "jray")
+ON_RAY = ENGINE == "ray"
+
+# Ray is to be quick, quiet and reachable by nobody but the test; none of this touches its semantics.
+_RAY_ENVIRONMENT = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+}
+
+
+class _AliasFinder(MetaPathFinder, Loader):
+    """Answer `import jray.x` with the module `ray.x` itself, not with a second copy of it."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self) if fullname.startswith("jray.") else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        # The import system takes over what stands in sys.modules when this returns.
+        sys.modules[module.__name__] = importlib.import_module(module.__name__.removeprefix("j"))
+
+
+def install() -> None:
+    """Make `import jray` give the engine under test."""
+    if ENGINE not in ("jray", "ray"):
+        message = f"JRAY_TEST_ENGINE={ENGINE!r} is no engine; give 'jray' or 'ray'"
+        raise ValueError(message)
+    if not ON_RAY or "jray" in sys.modules:
+        return
+    for name, value in _RAY_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    sys.meta_path.insert(0, _AliasFinder())
+    sys.modules["jray"] = importlib.import_module("ray")

@@ -1,0 +1,305 @@
+"""What the notebook's tests share: a real shell, a runtime that runs tasks here, and real kernels."""
+
+from __future__ import annotations
+
+import atexit
+import concurrent.futures
+import itertools
+import os
+import queue
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from IPython.core.displaypub import CapturingDisplayPublisher
+from IPython.core.interactiveshell import InteractiveShell
+from jupyter_client.manager import KernelManager
+from traitlets.config import Config
+
+from jray import exceptions
+from jray._core import serialization
+from jray._core.refs import ObjectRef
+from jray.notebook.completion import ArgumentMatcher
+from jray.notebook.magics import JrayMagics
+
+ROOT = Path(__file__).parents[2]
+
+
+class FakeRuntime:
+    """jray's public API over functions that run in this process, after a trip through the serializer."""
+
+    exceptions: Any = exceptions
+
+    def __init__(self) -> None:
+        self.options: dict[str, Any] = {}
+        self.cancelled: list[ObjectRef] = []
+        self.is_up = True
+        self.started_with: Any = None
+        #: tasks wait for `run_waiting` when set
+        self.holds = False
+        #: raised by the next `get`
+        self.get_raises: BaseException | None = None
+        self._waiting: list[Callable[[], None]] = []
+        self._values: dict[bytes, concurrent.futures.Future[Any]] = {}
+        self._numbers = itertools.count(1)
+
+    # the public API
+
+    def init(self, address: Any = None, **options: Any) -> None:
+        self.started_with = (address, options)
+        self.is_up = True
+
+    def shutdown(self) -> None:
+        self.is_up = False
+
+    def is_initialized(self) -> bool:
+        return self.is_up
+
+    def remote(self, function: Any) -> Any:
+        def submit(*arguments: Any) -> Any:
+            count = self.options["num_returns"]
+            refs = [self._new_ref() for _ in range(count)]
+            blob = serialization.serialize(
+                tuple(
+                    self._resolved(argument) if isinstance(argument, ObjectRef) else argument
+                    for argument in arguments
+                )
+            ).to_bytes()
+
+            def run() -> None:
+                futures = [self._values[ref._id] for ref in refs]
+                try:
+                    result = function(*serialization.deserialize(blob))
+                    values = result if count > 1 else (result,)
+                    homes = [
+                        serialization.deserialize(serialization.serialize(value).to_bytes())
+                        for value in values
+                    ]
+                except Exception as error:  # noqa: BLE001 -- a task's error is data
+                    for future in futures:
+                        future.set_exception(error)
+                else:
+                    for future, value in zip(futures, homes, strict=True):
+                        future.set_result(value)
+
+            self._waiting.append(run)
+            if not self.holds:
+                self.run_waiting()
+            return refs if count > 1 else refs[0]
+
+        def options(**given: Any) -> Any:
+            self.options = given
+            return SimpleNamespace(remote=submit)
+
+        return SimpleNamespace(options=options)
+
+    def put(self, value: Any) -> ObjectRef:
+        ref = self._new_ref()
+        self._values[ref._id].set_result(value)
+        return ref
+
+    def get(self, refs: Any, *, timeout: float | None = None) -> Any:
+        if self.get_raises is not None:
+            error, self.get_raises = self.get_raises, None
+            raise error
+        if isinstance(refs, ObjectRef):
+            return self._resolved(refs)
+        return [self._resolved(ref) for ref in refs]
+
+    def cancel(self, ref: ObjectRef) -> None:
+        self.cancelled.append(ref)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        resources = {"CPU": 2.0, "memory": 4 * 2.0**30, "node:127.0.0.1": 1.0, "lic<b>": 1.0}
+        return [{"NodeID": "ab" * 28, "Alive": True, "NodeManagerHostname": "here", "Resources": resources}]
+
+    def cluster_resources(self) -> dict[str, float]:
+        return dict(self.nodes()[0]["Resources"])
+
+    def available_resources(self) -> dict[str, float]:
+        return {**self.cluster_resources(), "CPU": 0.5}
+
+    # for the tests
+
+    def run_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for run in waiting:
+            run()
+
+    def _new_ref(self) -> ObjectRef:
+        ref: ObjectRef = ObjectRef(next(self._numbers).to_bytes(28, "little"), client=self)
+        self._values[ref._id] = concurrent.futures.Future()
+        return ref
+
+    def _resolved(self, ref: ObjectRef) -> Any:
+        return self._values[ref._id].result(timeout=0)
+
+    # what an ObjectRef asks of its client
+
+    def ref_dropped(self, ref_id: bytes, owner: str | None, state: int, data: Any) -> None: ...
+
+    def ref_exported(self, ref: ObjectRef) -> None: ...
+
+    def ref_address(self, ref: ObjectRef) -> str:
+        return "here"
+
+    def when_ready(self, ref: ObjectRef, callback: Callable[[ObjectRef], None]) -> None:
+        self._values[ref._id].add_done_callback(lambda _: callback(ref))
+
+    def ref_value(self, ref: ObjectRef) -> Any:
+        return self._resolved(ref)
+
+
+@pytest.fixture(scope="module")
+def only_shell() -> Iterator[InteractiveShell]:
+    """The real shell of this process, gone after the file."""
+    config = Config()
+    config.HistoryManager.enabled = False
+    config.InteractiveShell.colors = "nocolor"
+    saved = sys.displayhook, sys.excepthook, sys.modules["__main__"]
+    found = InteractiveShell.instance(config=config)
+    yield found
+    found.atexit_operations()
+    atexit.unregister(found.atexit_operations)
+    InteractiveShell.clear_instance()
+    sys.displayhook, sys.excepthook, sys.modules["__main__"] = saved
+
+
+@pytest.fixture
+def shell(only_shell: InteractiveShell) -> Iterator[InteractiveShell]:
+    """A real shell with what the test leaves in it taken out again."""
+    names = dict(only_shell.user_ns)
+    matchers = list(only_shell.Completer.custom_matchers)
+    main = sys.modules["__main__"]
+    only_shell.display_pub = CapturingDisplayPublisher()
+    yield only_shell
+    only_shell.user_ns.clear()
+    only_shell.user_ns.update(names)
+    only_shell.Completer.custom_matchers[:] = matchers
+    sys.modules["__main__"] = main
+
+
+@pytest.fixture
+def runtime() -> FakeRuntime:
+    return FakeRuntime()
+
+
+@pytest.fixture
+def magic_shell(shell: InteractiveShell, runtime: FakeRuntime) -> InteractiveShell:
+    """A shell with jray's magics over the fake runtime."""
+    shell.register_magics(JrayMagics(shell, runtime))
+    ArgumentMatcher(shell).install()
+    return shell
+
+
+class Kernel:
+    """A real kernel and what it says, by the cell that made it say so."""
+
+    def __init__(self, **environment: str) -> None:
+        self._manager = KernelManager(kernel_name="python3")
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        self._manager.start_kernel(env={**os.environ, "PYTHONPATH": path, "MPLBACKEND": "agg", **environment})
+        self._client = self._manager.client()
+        self._client.start_channels()
+        self._client.wait_for_ready(timeout=60)
+        #: messages of the iopub channel so far, by the id of the request they belong to
+        self.messages: dict[str, list[dict[str, Any]]] = {}
+
+    def start(self, code: str) -> str:
+        """Send a cell and return the id of its request."""
+        return str(self._client.execute(code))
+
+    def run(self, code: str, timeout_s: float = 40.0) -> list[dict[str, Any]]:
+        """Run a cell to its end and return what it said."""
+        request = self.start(code)
+        self.wait_idle(request, timeout_s)
+        return self.messages[request]
+
+    def wait_idle(self, request: str, timeout_s: float = 40.0) -> None:
+        def is_idle() -> bool:
+            return any(
+                message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
+                for message in self.messages.get(request, ())
+            )
+
+        self.wait_until(is_idle, timeout_s)
+
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 40.0) -> None:
+        """Read messages until *condition* holds."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline:
+                said = [(m["msg_type"], m["content"]) for said in self.messages.values() for m in said]
+                raise TimeoutError(f"not within {timeout_s} s; the last words were {said[-5:]}")
+            try:
+                message = self._client.get_iopub_msg(timeout=0.2)
+            except queue.Empty:
+                continue
+            self.messages.setdefault(message["parent_header"].get("msg_id", ""), []).append(message)
+
+    def text(self, request: str, name: str = "stdout") -> str:
+        """Return what appeared under that cell so far."""
+        return "".join(
+            message["content"]["text"]
+            for message in self.messages.get(request, ())
+            if message["msg_type"] == "stream" and message["content"]["name"] == name
+        )
+
+    def errors(self, request: str) -> list[dict[str, Any]]:
+        return [m["content"] for m in self.messages.get(request, ()) if m["msg_type"] == "error"]
+
+    def displays(self, request: str) -> list[dict[str, Any]]:
+        return [
+            m["content"]["data"]
+            for m in self.messages.get(request, ())
+            if m["msg_type"] in ("display_data", "execute_result")
+        ]
+
+    def interrupt(self) -> None:
+        self._manager.interrupt_kernel()
+
+    def pid(self) -> int:
+        provisioner: Any = self._manager.provisioner
+        return int(provisioner.process.pid)
+
+    def close(self) -> None:
+        self._client.stop_channels()
+        self._manager.shutdown_kernel(now=False)
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[Kernel]:
+    """One kernel for the tests of a file, as a front end sees it that shows output as it comes."""
+    found = Kernel(JRAY_NONINTERACTIVE="0")
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+@pytest.fixture
+def interrupt_later(kernel: Kernel) -> Callable[[], float]:
+    """A way to interrupt the kernel; returns the moment it did."""
+
+    def interrupt() -> float:
+        kernel.interrupt()
+        return time.monotonic()
+
+    return interrupt
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def end(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,122 @@
+"""The import graph is the architecture: a module may import only from rows below its own.
+
+It is also the list of what must be installed.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+#: Lowest first; the names inside one row are siblings and never import each other.  A name may be of
+#: something that does not exist yet; `test_every_module_has_its_row` says when one lacks.
+LAYERS = [
+    {"jray.exceptions"},
+    {
+        "jray._core.ids",
+        "jray._core.config",
+        "jray._core.resources",
+        "jray._core.detect",
+        "jray._core.lifeline",
+        "jray._core.serialization_report",
+    },
+    {"jray._core.specs", "jray._core.refs"},
+    {"jray._core.options"},
+    {"jray._core.serialization", "jray._core.machine", "jray._core.store", "jray._core.wire"},
+    {"jray._core.head", "jray._core.node", "jray._core.client"},
+    {"jray._core.daemon", "jray._core.worker", "jray.runtime_context", "jray.remote_function", "jray.actor"},
+    {"jray.api"},
+    {"jray.util", "jray.testing"},
+    {"jray.notebook"},
+    {"jray.cli", "jray_ext"},
+]
+
+FORBIDDEN = {  # package -> what no module inside it may import, and why
+    # A machine is told what happened and what time it is; it never looks.
+    "jray._core.machine": {"asyncio", "os", "random", "socket", "threading", "time"},
+    # The runtime must run in processes that have no notebook.
+    "jray._core": {"IPython", "ipykernel", "ipywidgets", "tornado"},
+    # The Jupyter server is not a driver: it only reads what heads tell of themselves.
+    "jray_ext": {"jray._core", "jray.api", "jray.notebook"},
+}
+
+#: Where one process starts another by calling its main in a fork: no import in the sense of layers.
+STARTS = {("jray._core.node.zygote", "jray._core.worker.main")}
+
+#: Imported only where the user's own code has brought them.
+OPTIONAL = {"matplotlib", "numpy", "pandas"}
+#: Packages that are imported under another name.
+IMPORTED_AS = {"pyzmq": "zmq"}
+#: Needed without an import: IPython's shell hands jray its kernel.
+UNIMPORTED = {"ipykernel"}
+
+
+def inside(module: str, package: str) -> bool:
+    return f"{module}.".startswith(f"{package}.")
+
+
+def owner(module: str) -> tuple[int, str] | None:
+    """Return (row, name) of the LAYERS entry that owns `module`, or None for `jray` and `jray._core`."""
+    hits = [(row, name) for row, names in enumerate(LAYERS) for name in names if inside(module, name)]
+    return max(hits, key=lambda hit: len(hit[1]), default=None)
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted([*ROOT.glob("jray/**/*.py"), *ROOT.glob("jray_ext/**/*.py")]):
+        yield ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: use absolute imports, so that this test can read them"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            yield from (
+                name.value
+                for name in node.args
+                if isinstance(name, ast.Constant) and isinstance(name.value, str)
+            )
+
+
+def violations() -> Iterator[str]:
+    for module, path in modules():
+        here = owner(module)
+        for target in imports(path):
+            there = owner(target)
+            if (module, target) in STARTS:
+                continue
+            if here and there and here[1] != there[1] and there[0] >= here[0]:
+                yield f"{module} -> {target}: {there[1]} is not below {here[1]}"
+            for package, banned in FORBIDDEN.items():
+                if inside(module, package) and any(inside(target, name) for name in banned):
+                    yield f"{module} -> {target}: forbidden inside {package}"
+
+
+def test_imports_point_down() -> None:
+    """No module imports one of its own row or above, nor anything that its package forbids."""
+    assert list(violations()) == []
+
+
+def test_every_module_has_its_row() -> None:
+    """No module escapes the rule above by not being in it."""
+    namespaces = {"jray", "jray._core"}
+    homeless = [module for module, _ in modules() if owner(module) is None and module not in namespaces]
+    assert homeless == []
+
+
+def test_dependencies_are_what_is_imported() -> None:
+    """`pip install jray` brings every package that some module imports, and no other."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[^\w-]", line)[0] for line in project["dependencies"]}
+    imported = {target.split(".")[0] for _, path in modules() for target in imports(path)}
+    foreign = imported - set(sys.stdlib_module_names) - {"jray", "jray_ext"} - OPTIONAL
+    assert {name.lower() for name in foreign} == {IMPORTED_AS.get(n, n) for n in declared - UNIMPORTED}
