@@ -71,7 +71,7 @@ _HOMES = {
     "ObjectRefGenerator": "jray._core.client.streams",
     "get_runtime_context": "jray.runtime_context",
 }  # fmt: skip
-_SUBMODULES = {"actor", "api", "exceptions", "notebook", "remote_function", "runtime_context"}
+_SUBMODULES = {"actor", "api", "exceptions", "notebook", "remote_function", "runtime_context", "util"}
 
 __all__ = [*sorted(_HOMES), "__version__"]
 

@@ -21,8 +21,9 @@ from jray._core.options import ActorOptions, MethodOptions
 from jray._core.refs import ObjectRef, current
 from jray._core.signature import CallShape
 from jray._core.specs import ActorSpec, MethodTemplate
+from jray._core.strategies import refusal
 from jray._core.wire import messages
-from jray.exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError, RaySystemError
+from jray.exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError, ActorUnschedulableError, RaySystemError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -251,7 +252,9 @@ def _make(actor_class: ActorClass, options: ActorOptions, args: tuple[Any, ...],
         owner=client.address,
         methods=meta,
     )
-    keeper = client.actors.create(spec, packed)
+    reason = refusal(options.scheduling_strategy, client.node_id)
+    error = ActorUnschedulableError(f"The actor {cls.__name__} cannot be scheduled: {reason}.") if reason else None
+    keeper = client.actors.create(spec, packed, error)
     return _handle_class(meta)(client, actor_id, meta, None if options.is_detached else keeper)
 
 

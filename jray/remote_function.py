@@ -14,6 +14,8 @@ from jray._core.options import TaskOptions
 from jray._core.refs import current
 from jray._core.signature import CallShape
 from jray._core.specs import FunctionTemplate
+from jray._core.strategies import refusal
+from jray.exceptions import TaskUnschedulableError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -156,7 +158,9 @@ class _Variant:
         environment = normalize(options.runtime_env, client.runtime_env)
         queue = client.tasks.queue_for(dict(options.resources_request.items()), environment)
         retry = options.retry_exceptions
-        self.template = RemoteTemplate(wire, code, queue, tuple(retry) if isinstance(retry, list) else retry)
+        reason = refusal(options.scheduling_strategy, client.node_id)
+        error = TaskUnschedulableError(f"The task {name} cannot be scheduled: {reason}.") if reason else None
+        self.template = RemoteTemplate(wire, code, queue, tuple(retry) if isinstance(retry, list) else retry, error)
         self.client = client
         self.cell = cell
         return self.template  # type: ignore[no-any-return]

@@ -116,7 +116,7 @@ def _own_folders(base: Path) -> Iterator[Path]:
 
     In /tmp anybody can make a directory of that name, and a link to anywhere.
     """
-    uid = os.getuid()
+    uid = os.geteuid()
     try:
         folders = sorted(base.glob(f"jray-{uid}-*"))
     except OSError:

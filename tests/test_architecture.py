@@ -23,8 +23,11 @@ LAYERS = [
         "jray._core.config",
         "jray._core.resources",
         "jray._core.detect",
+        "jray._core.environments",
         "jray._core.lifeline",
         "jray._core.serialization_report",
+        "jray._core.signature",
+        "jray._core.strategies",
     },
     {"jray._core.specs", "jray._core.refs"},
     {"jray._core.options"},
@@ -46,8 +49,13 @@ FORBIDDEN = {  # package -> what no module inside it may import, and why
     "jray_ext": {"jray._core", "jray.api", "jray.notebook"},
 }
 
-#: Where one process starts another by calling its main in a fork: no import in the sense of layers.
-STARTS = {("jray._core.node.zygote", "jray._core.worker.main")}
+#: What one module may load by name of a row above, and why.
+BY_NAME = {
+    # A fork starts another process by calling its main: no import in the sense of layers.
+    ("jray._core.node.zygote", "jray._core.worker.main"),
+    # The notebook is a guest: where there is IPython, the first call lets it in, and knows no more of it.
+    ("jray.api", "jray.notebook"),
+}
 
 #: Imported only where the user's own code has brought them.
 OPTIONAL = {"matplotlib", "numpy", "pandas"}
@@ -92,7 +100,7 @@ def violations() -> Iterator[str]:
         here = owner(module)
         for target in imports(path):
             there = owner(target)
-            if (module, target) in STARTS:
+            if (module, target) in BY_NAME:
                 continue
             if here and there and here[1] != there[1] and there[0] >= here[0]:
                 yield f"{module} -> {target}: {there[1]} is not below {here[1]}"

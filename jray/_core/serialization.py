@@ -103,6 +103,8 @@ class _PlainPickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is ObjectRef:
             return _reduce_ref(obj, self._refs)
+        if type(obj) in _registered:
+            return _reduce_registered(obj)
         if isinstance(obj, _BY_REFERENCE) and not is_importable(obj):
             raise _NeedsCloudpickle
         return NotImplemented
@@ -144,6 +146,24 @@ def _reduce_ref(ref: ObjectRef[Any], refs: list[ObjectRef[Any]]) -> Any:
     refs.append(ref)
     ref._client.ref_exported(ref)
     return restore_ref, (ref._id, ref._client.ref_address(ref))
+
+
+#: like copyreg's table, but for values that travel by jray only
+_registered: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {}
+
+
+def register(cls: type, serializer: Callable[[Any], Any], deserializer: Callable[[Any], Any]) -> None:
+    """Serialize instances of exactly *cls* by `serializer`, and load them by `deserializer`, which travels along."""
+    _registered[cls] = (serializer, deserializer)
+
+
+def deregister(cls: type) -> None:
+    _registered.pop(cls, None)
+
+
+def _reduce_registered(obj: Any) -> tuple[Any, tuple[Any]]:
+    serializer, deserializer = _registered[type(obj)]
+    return deserializer, (serializer(obj),)
 
 
 def serialize(value: object) -> Serialized:
@@ -194,6 +214,8 @@ def code_pickler_class() -> Any:
             def reducer_override(self, obj: Any) -> Any:
                 if type(obj) is ObjectRef:
                     return _reduce_ref(obj, self._refs)
+                if type(obj) in _registered:
+                    return _reduce_registered(obj)
                 return super().reducer_override(obj)
 
         _code_pickler.append(CodePickler)

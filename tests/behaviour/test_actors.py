@@ -278,7 +278,8 @@ def test_an_actor_may_call_itself_without_waiting() -> None:
             me = jray.get_runtime_context().current_actor
             return me.down.remote(n - 1) if n else self.seen
 
-    ref = Recursive.remote().down.remote(3)
+    recursive = Recursive.remote()
+    ref = recursive.down.remote(3)
     while isinstance(ref, jray.ObjectRef):
         ref = jray.get(ref)
     assert ref == [3, 2, 1, 0]
@@ -531,8 +532,8 @@ def test_options_of_an_actor_class_are_for_one_creation() -> None:
 @pytest.mark.sentences("S36", "S89")
 def test_tasks_do_not_run_in_an_actors_process(counter: Any) -> None:
     """A worker that became an actor runs no tasks."""
-    pid = jray.get(counter.pid.remote())
-    assert pid not in jray.get([jray.remote(os.getpid).remote() for _ in range(10)])
+    pid = jray.remote(lambda: os.getpid())
+    assert jray.get(counter.pid.remote()) not in jray.get([pid.remote() for _ in range(10)])
 
 
 @pytest.mark.sentences("S109")

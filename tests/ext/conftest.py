@@ -32,7 +32,7 @@ def write_head(runtime_dir: Path) -> WriteHead:
     """Write the files of a head that this process plays; keywords replace or add keys."""
 
     def write(session: str, /, **changes: Any) -> dict[str, Any]:
-        folder = runtime_dir / f"jray-{os.getuid()}-{session}"
+        folder = runtime_dir / f"jray-{os.geteuid()}-{session}"
         folder.mkdir(mode=0o700)
         record = {
             "session": session,

@@ -103,35 +103,35 @@ def test_text_that_is_no_record_hides_the_head_alone(
     """So does a file that was cut off or holds something else."""
     write_head("good")
     write_head("bad")
-    path = runtime_dir / f"jray-{os.getuid()}-bad" / "head.json"
+    path = runtime_dir / f"jray-{os.geteuid()}-bad" / "head.json"
     path.write_bytes(text.encode(errors="surrogateescape"))
     assert sessions() == ["good"]
 
 
 def test_head_without_its_file_is_skipped(runtime_dir: Path) -> None:
     """A directory whose head has not written its file yet is no head."""
-    (runtime_dir / f"jray-{os.getuid()}-new").mkdir(mode=0o700)
+    (runtime_dir / f"jray-{os.geteuid()}-new").mkdir(mode=0o700)
     assert sessions() == []
 
 
 def test_head_of_another_user_is_skipped(write_head: WriteHead, runtime_dir: Path) -> None:
     """Another uid in the name of the directory means another user."""
     write_head("theirs")
-    (runtime_dir / f"jray-{os.getuid()}-theirs").rename(runtime_dir / f"jray-{os.getuid() + 1}-theirs")
+    (runtime_dir / f"jray-{os.geteuid()}-theirs").rename(runtime_dir / f"jray-{os.geteuid() + 1}-theirs")
     assert sessions() == []
 
 
 def test_directory_that_others_can_enter_is_skipped(write_head: WriteHead, runtime_dir: Path) -> None:
     """A head's directory has mode 0700; what others can write into is not believed."""
     write_head("open")
-    (runtime_dir / f"jray-{os.getuid()}-open").chmod(0o755)
+    (runtime_dir / f"jray-{os.geteuid()}-open").chmod(0o755)
     assert sessions() == []
 
 
 def test_link_to_a_directory_is_skipped(write_head: WriteHead, runtime_dir: Path, tmp_path: Path) -> None:
     """A link is somebody's pointer to elsewhere, not a head's directory."""
     write_head("linked")
-    folder = runtime_dir / f"jray-{os.getuid()}-linked"
+    folder = runtime_dir / f"jray-{os.geteuid()}-linked"
     folder.rename(tmp_path / "elsewhere")
     folder.symlink_to(tmp_path / "elsewhere")
     assert sessions() == []

@@ -7,7 +7,6 @@ import concurrent.futures
 import itertools
 import os
 import queue
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -203,7 +202,10 @@ class Kernel:
     def __init__(self, **environment: str) -> None:
         self._manager = KernelManager(kernel_name="python3")
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-        self._manager.start_kernel(env={**os.environ, "PYTHONPATH": path, "MPLBACKEND": "agg", **environment})
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("JPY_", "JRAY_"))
+        }
+        self._manager.start_kernel(env={**inherited, "PYTHONPATH": path, "MPLBACKEND": "agg", **environment})
         self._client = self._manager.client()
         self._client.start_channels()
         self._client.wait_for_ready(timeout=60)
@@ -263,10 +265,6 @@ class Kernel:
     def interrupt(self) -> None:
         self._manager.interrupt_kernel()
 
-    def pid(self) -> int:
-        provisioner: Any = self._manager.provisioner
-        return int(provisioner.process.pid)
-
     def close(self) -> None:
         self._client.stop_channels()
         self._manager.shutdown_kernel(now=False)
@@ -283,23 +281,14 @@ def kernel() -> Iterator[Kernel]:
 
 
 @pytest.fixture
-def interrupt_later(kernel: Kernel) -> Callable[[], float]:
-    """A way to interrupt the kernel; returns the moment it did."""
+def make_kernel() -> Iterator[Callable[..., Kernel]]:
+    """A way to start kernels with an environment of their own."""
+    made: list[Kernel] = []
 
-    def interrupt() -> float:
-        kernel.interrupt()
-        return time.monotonic()
+    def make(**environment: str) -> Kernel:
+        made.append(Kernel(**environment))
+        return made[-1]
 
-    return interrupt
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def end(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
+    yield make
+    for kernel in made:
+        kernel.close()

@@ -103,7 +103,7 @@ def test_branches_count_only_where_all_of_them_assign(source: str, expected: set
         ("from __future__ import annotations\ndef f(a: A) -> R: ...", set()),
         ("@deco(arg)\ndef f():\n    return late\nlate = 1", {"deco", "arg", "late"}),
         (
-            "def outer():\n    x = 1\n    def inner():\n        nonlocal x\n        return x + y\n    return inner",
+            "def outer():\n    x = 1\n    def inner():\n        nonlocal x\n        x = y\n    return inner",
             {"y"},
         ),
         ("def f():\n    global g\n    g = 1\nf()\nprint(g)", {"g"}),

@@ -105,7 +105,7 @@ def test_lines_from_threads_go_to_the_cell_that_they_are_stamped_with(kernel: An
 
 
 def test_the_cell_s_own_prints_keep_their_place(kernel: Any) -> None:
-    """What the cell printed before a task's line stands before it, and what it prints after a flush after it."""
+    """A line of a task stands where it was shown among the lines that the cell printed itself."""
     kernel.run(textwrap.dedent(SETUP))
     request = kernel.start(
         "print('1'); write(get_frontend().cell, '2\\n'); get_frontend().flush(); print('3')"
@@ -176,3 +176,29 @@ def test_activate_is_harmless_without_a_shell() -> None:
     before = get_frontend()
     jray.notebook.activate()
     assert get_frontend() is before
+
+
+WRITE_OUT_OF_ORDER = """
+    for number in (2, 1):
+        write(get_frontend().cell, f"{number}\\n", task=number.to_bytes(8, "little").hex() + "ff" * 16)
+    get_frontend().flush()
+"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, "1\n2\n"),  # the test's client names no cell, as nbval and nbclient do not
+        ({"JRAY_NONINTERACTIVE": "0"}, "2\n1\n"),
+        ({"JPY_SESSION_NAME": "some/notebook.ipynb"}, "2\n1\n"),
+    ],
+)
+def test_output_is_ordered_where_nobody_looks_on(
+    make_kernel: Any, environment: dict[str, str], expected: str
+) -> None:
+    """A front end that names neither cell nor notebook gets the same output each time, others what comes."""
+    kernel = make_kernel(**environment)
+    kernel.run(textwrap.dedent(SETUP))
+    request = kernel.start(textwrap.dedent(WRITE_OUT_OF_ORDER))
+    kernel.wait_idle(request)
+    assert kernel.text(request) == expected

@@ -42,7 +42,7 @@ def seconds_to_idle(session: Any, request: str) -> float:
 
 
 def test_overlapping_tasks_of_two_cells_print_under_their_own(session: Any) -> None:
-    """1000 lines of each of two tasks that run at the same time: every line under the cell that submitted it."""
+    """Of 1000 lines of each of two tasks at once, every line is under the cell that submitted it."""
     run(
         session,
         """

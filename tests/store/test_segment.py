@@ -187,15 +187,11 @@ def test_ranges_outside_are_refused(shm_dir: str) -> None:
     """No method reaches beyond the file, where access would end the process."""
     segment = Segment.create(f"{shm_dir}/s", MIB)
     for offset, size in ((-1, 5), (0, MIB + 1), (MIB, 1), (5, -1)):
-        for call in (
-            lambda: segment.reserve(offset, size),
-            lambda: segment.populate(offset, size),
-            lambda: segment.view(offset, size),
-            lambda: segment.read(offset, size, None),
-            lambda: segment.punch(offset, size),
-        ):
+        for call in (segment.reserve, segment.populate, segment.view, segment.punch):
             with pytest.raises(ValueError, match=f"bytes {offset} to {offset + size} are outside"):
-                call()
+                call(offset, size)
+        with pytest.raises(ValueError, match=f"bytes {offset} to {offset + size} are outside"):
+            segment.read(offset, size, None)
     with pytest.raises(ValueError, match="outside"):
         segment.write_reserved(MIB - 1, b"ab")
     with pytest.raises(ValueError, match="outside"):

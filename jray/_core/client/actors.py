@@ -55,7 +55,7 @@ class RemoteActor:
 
     __slots__ = (
         "_client", "_gathered", "_last_sent_s", "actor_id", "inflight", "is_ordered", "is_reachable", "peer",
-        "queue", "template_numbers", "view",
+        "queue", "refusal", "template_numbers", "view",
     )  # fmt: skip
 
     def __init__(self, client: CoreClient, actor_id: bytes, *, is_ordered: bool) -> None:
@@ -72,6 +72,8 @@ class RemoteActor:
         self._last_sent_s = 0.0
         self.peer: Peer | None = None
         self.is_reachable = False
+        #: the error of every call, if the scheduling strategy allows no node
+        self.refusal: BaseException | None = None
         self.template_numbers: dict[Any, CallTemplate] = {}
 
     # -- calls ------------------------------------------------------------------------------------
@@ -82,6 +84,9 @@ class RemoteActor:
     def submit(self, task: PendingTask) -> None:
         """Send a call now, soon, or when the actor is there and its arguments are."""
         client = self._client
+        if self.refusal is not None:
+            client.tasks.fail(task, self.refusal)
+            return
         if self.view is not None and self.view.state == DEAD:
             client.tasks.fail(task, self.death())
             return
@@ -260,8 +265,8 @@ class ActorSubmitter:
         self._client = client
         self._actors: dict[bytes, RemoteActor] = {}
 
-    def create(self, spec: ActorSpec, arguments: Any) -> ObjectRef[Any]:
-        """Have an actor made; return the ref whose lifetime is the actor's.
+    def create(self, spec: ActorSpec, arguments: Any, refusal: BaseException | None = None) -> ObjectRef[Any]:
+        """Have an actor made, unless `refusal` says why not; return the ref whose lifetime is the actor's.
 
         `arguments` is a PackedArguments; the actor is made once the dependencies in it have values.
         """
@@ -279,6 +284,9 @@ class ActorSubmitter:
             handle._nested.append(arguments.payload)
         with client.lock:
             self._actors[spec.actor_id] = actor
+            actor.refusal = refusal
+            if refusal is not None:
+                return handle
             if not spec.is_detached:
                 client.objects.actor_of[handle._id] = spec.actor_id
             if not arguments.dependencies or client.tasks.wait_for_dependencies(

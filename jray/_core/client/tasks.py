@@ -32,7 +32,7 @@ STREAMING, DYNAMIC = -1, -2
 class RemoteTemplate:
     """What the calls of one remote function, with the same options and from the same cell, share here."""
 
-    __slots__ = ("code", "max_retries", "name", "num_returns", "queue", "retry_exceptions", "wire")
+    __slots__ = ("code", "max_retries", "name", "num_returns", "queue", "refusal", "retry_exceptions", "wire")
 
     def __init__(
         self,
@@ -40,8 +40,11 @@ class RemoteTemplate:
         code: ExportedCode,
         queue: OwnerQueue,
         retry_exceptions: bool | tuple[type[BaseException], ...],
+        refusal: BaseException | None,
     ) -> None:
         self.wire = wire
+        #: the error of every call, if the scheduling strategy allows no node
+        self.refusal = refusal
         self.code = code
         self.queue = queue
         self.name = wire.name
@@ -156,6 +159,9 @@ class TaskSubmitter:
         machine = template.queue.machine
         with client.lock:
             self.pending[number] = task
+            if template.refusal is not None:
+                self.fail(task, template.refusal)
+                return result
             if task.dependencies and not self.wait_for_dependencies(task, self._ready):
                 return result
             machine.queue.append(task)

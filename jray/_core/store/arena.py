@@ -88,15 +88,16 @@ class ArenaView:
     def write(self, block: Block, parts: Sequence[tuple[int, Buffer]]) -> None:
         """Copy each part to its offset in the block; the bytes between parts are undefined.
 
-        Parts are contiguous buffers.  The block is nobody's to read before it is sealed.
+        Parts are contiguous buffers.  The block is nobody's to read before it is sealed, so whatever
+        is raised here, also an interrupt, is answered by aborting it.
 
         Raises:
-            OSError: the pages of a fresh block cannot be had (ENOSPC); the block is to be aborted.
+            OSError: the pages of a fresh block cannot be had (ENOSPC).
             SegmentError: the segment's file is not what its node made.
             ValueError: a part does not fit into the block.
         """
-        segment = self._segments.get(block.segment) or self._map(block.segment)
-        _, start, size, is_fresh = block
+        index, start, size, is_fresh = block
+        segment = self._segments.get(index) or self._map(index)
         for offset, part in parts:
             length = part.nbytes if isinstance(part, memoryview) else len(part)
             if offset < 0 or offset + length > size:

@@ -247,6 +247,8 @@ class Ledger:
         self._large = _Zone()
         self._objects: dict[bytes, _Record] = {}
         self._held: dict[int, dict[_Record, None]] = {}
+        # Kept for good, some 60 bytes each: a task may run long after its owner's death, then seal for it.
+        self._dead: set[int] = set()
         self._blocks = 0
         self._used = 0
         self._committed_pages = 0
@@ -309,14 +311,14 @@ class Ledger:
     def seal(self, object_id: bytes, owner: int, creator: int) -> bool:
         """Make the block that *creator* wrote visible and *owner*'s; tell whether it is.
 
-        False if the object was freed in the meantime, and its block is free now; or if *creator* is
-        not writing such a block, which a race with `release_client` or a second seal makes legal.
-        An *owner* that is already dead is the caller's to notice: no later event would free the object.
+        False if the object was freed in the meantime or *owner* is dead: its block is free now.  And
+        if *creator* is not writing such a block, which a second seal or a race with its own death makes
+        legal.
         """
         record = self._unsealed(object_id, creator)
         if record is None:
             return False
-        if record.is_doomed:
+        if record.is_doomed or owner in self._dead:
             self._remove(record)
             return False
         segment = record.segment
@@ -356,8 +358,9 @@ class Ledger:
     def release_client(self, client: int) -> list[bytes]:
         """Free what the dead *client* was writing and what it owned; return the ids, once per block.
 
-        An unknown client is ignored: it may have held nothing.
+        What others write for it is freed when they seal.  A client that held nothing is as good as any.
         """
+        self._dead.add(client)
         released = []
         for record in list(self._held.get(client, ())):
             released.append(record.object_id)

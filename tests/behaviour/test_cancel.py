@@ -1,0 +1,347 @@
+"""Cancel: of pending, running and finished tasks, of actor calls, of children and of generators."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import jray
+from jray.exceptions import RayActorError, TaskCancelledError, WorkerCrashedError
+from tests.behaviour.support import Bench, Gate, Tally, wait_gone, wait_until
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+@jray.remote
+def hold(gate: Gate, here: Tally) -> str:
+    here.add(os.getpid())
+    gate.wait(60)
+    return "held"
+
+
+@jray.remote
+def echo(value: Any) -> Any:
+    return value
+
+
+@pytest.mark.sentences("S112", "S113")
+def test_a_pending_task_is_removed(bench: Bench) -> None:
+    """A task that waits for its CPU is cancelled: it never runs, and `get` raises TaskCancelledError."""
+    gate, here, ran = bench.gate(), bench.tally(), bench.tally("ran")
+    holder = hold.options(num_cpus=2).remote(gate, here)
+    here.wait_for(1)
+    pending = hold.remote(gate, ran)
+    assert jray.cancel(pending) is None
+    with pytest.raises(TaskCancelledError):
+        jray.get(pending)
+    gate.open()
+    jray.get(holder)
+    jray.get(echo.remote(1))
+    assert ran.count() == 0
+
+
+@pytest.mark.sentences("S112")
+def test_a_task_that_waits_for_an_argument_is_removed(bench: Bench) -> None:
+    """A task whose argument isn't there is cancelled; its producer goes on."""
+    gate, here = bench.gate(), bench.tally()
+    producer = hold.remote(gate, here)
+    consumer = echo.remote(producer)
+    jray.cancel(consumer)
+    with pytest.raises(TaskCancelledError):
+        jray.get(consumer)
+    gate.open()
+    assert jray.get(producer) == "held"
+
+
+@pytest.mark.sentences("S112")
+def test_a_running_task_is_interrupted(bench: Bench) -> None:
+    """A running task gets KeyboardInterrupt, and `get` raises TaskCancelledError."""
+    gate, here, interrupted = bench.gate(), bench.tally(), bench.gate("interrupted")
+
+    @jray.remote
+    def work() -> None:
+        here.add()
+        try:
+            gate.wait(60)
+        except KeyboardInterrupt:
+            interrupted.open()
+            raise
+
+    ref = work.remote()
+    here.wait_for(1)
+    jray.cancel(ref)
+    with pytest.raises(TaskCancelledError):
+        jray.get(ref)
+    interrupted.wait()
+
+
+@pytest.mark.sentences("S112")
+def test_force_kills_the_worker(bench: Bench) -> None:
+    """force=True ends the process; `get` raises, and other tasks go on."""
+    gate, here = bench.gate(), bench.tally()
+    ref = hold.remote(gate, here)
+    here.wait_for(1)
+    jray.cancel(ref, force=True)
+    with pytest.raises((TaskCancelledError, WorkerCrashedError)):
+        jray.get(ref)
+    wait_gone(int(str(here.notes()[0])))
+    assert jray.get(echo.remote(1)) == 1
+
+
+@pytest.mark.sentences("S84")
+@pytest.mark.parametrize("force", [True, False])
+def test_a_cancelled_task_is_not_retried(bench: Bench, force: bool) -> None:
+    """However many retries are left, a cancelled task runs once."""
+    gate, here = bench.gate(), bench.tally()
+    ref = hold.options(max_retries=5, retry_exceptions=True).remote(gate, here)
+    here.wait_for(1)
+    jray.cancel(ref, force=force)
+    with pytest.raises((TaskCancelledError, WorkerCrashedError)):
+        jray.get(ref)
+    jray.get([echo.remote(n) for n in range(4)])
+    assert here.count() == 1
+
+
+@pytest.mark.sentences("S113")
+def test_cancelling_what_has_finished_does_nothing() -> None:
+    """The value stays, and cancel returns None."""
+    ref = echo.remote(5)
+    assert jray.get(ref) == 5
+    assert jray.cancel(ref) is None
+    assert jray.cancel(ref, force=True) is None
+    assert jray.get(ref) == 5
+
+
+@pytest.mark.sentences("S113")
+@pytest.mark.parametrize("value", [1, None, "ref"])
+def test_cancel_refuses_what_is_no_ref(value: Any) -> None:
+    """Anything but a ref or a generator raises TypeError."""
+    with pytest.raises(TypeError, match="cancel"):
+        jray.cancel(value)
+
+
+@pytest.mark.sentences("S112")
+def test_who_depends_on_a_cancelled_task_fails(bench: Bench) -> None:
+    """A task on the result of a cancelled one isn't run, and raises TaskCancelledError."""
+    gate, here, ran = bench.gate(), bench.tally(), bench.tally("ran")
+    ref = hold.remote(gate, here)
+
+    @jray.remote
+    def consume(_: Any) -> None:
+        ran.add()
+
+    consumer = consume.remote(ref)
+    here.wait_for(1)
+    jray.cancel(ref)
+    with pytest.raises(TaskCancelledError):
+        jray.get(consumer)
+    assert ran.count() == 0
+
+
+@pytest.mark.sentences("S115")
+def test_children_are_cancelled_too(bench: Bench) -> None:
+    """recursive=True, the default, also interrupts what the task submitted."""
+    gate, here, interrupted = bench.gate(), bench.tally(), bench.gate("interrupted")
+
+    @jray.remote
+    def child() -> None:
+        here.add()
+        try:
+            gate.wait(60)
+        except KeyboardInterrupt:
+            interrupted.open()
+            raise
+
+    @jray.remote
+    def parent() -> None:
+        jray.get(child.remote())
+
+    ref = parent.remote()
+    here.wait_for(1)
+    jray.cancel(ref)
+    with pytest.raises(TaskCancelledError):
+        jray.get(ref)
+    interrupted.wait()
+
+
+@pytest.mark.sentences("S115")
+def test_children_can_be_left_alone(bench: Bench) -> None:
+    """recursive=False leaves what the task submitted running."""
+    gate, here, finished = bench.gate(), bench.tally(), bench.gate("finished")
+
+    @jray.remote
+    def child() -> None:
+        here.add()
+        gate.wait(60)
+        finished.open()
+
+    @jray.remote
+    def parent() -> None:
+        jray.get(child.remote())
+
+    ref = parent.remote()
+    here.wait_for(1)
+    jray.cancel(ref, recursive=False)
+    with pytest.raises(TaskCancelledError):
+        jray.get(ref)
+    gate.open()
+    finished.wait()
+
+
+@jray.remote
+class Sync:
+    def hold(self, gate: Gate, here: Tally) -> str:
+        here.add()
+        gate.wait(60)
+        return "held"
+
+    def watch(self, here: Tally) -> str:
+        here.add()
+        wait_until(lambda: jray.get_runtime_context().is_canceled(), 60)
+        return "saw it"
+
+    def ping(self) -> int:
+        return 1
+
+
+@pytest.mark.sentences("S114")
+def test_force_is_refused_for_actor_calls(bench: Bench) -> None:
+    """force=True on an actor's call raises ValueError, and the call goes on."""
+    sync, gate, here = Sync.remote(), bench.gate(), bench.tally()
+    ref = sync.hold.remote(gate, here)
+    here.wait_for(1)
+    with pytest.raises(ValueError, match="force"):
+        jray.cancel(ref, force=True)
+    gate.open()
+    assert jray.get(ref) == "held"
+
+
+@pytest.mark.sentences("S114")
+def test_a_queued_actor_call_is_removed(bench: Bench) -> None:
+    """A call behind a running one is cancelled, and the one behind it runs."""
+    sync, gate, here, ran = Sync.remote(), bench.gate(), bench.tally(), bench.tally("ran")
+    running = sync.hold.remote(gate, here)
+    here.wait_for(1)
+    queued, behind = sync.hold.remote(gate, ran), sync.ping.remote()
+    jray.cancel(queued)
+    gate.open()
+    assert jray.get([running, behind]) == ["held", 1]
+    with pytest.raises(TaskCancelledError):
+        jray.get(queued)
+    assert ran.count() == 0
+
+
+@pytest.mark.sentences("S114")
+def test_a_running_actor_call_is_told(bench: Bench) -> None:
+    """In a running call of a plain actor is_canceled() turns true; the actor lives on."""
+    sync, here = Sync.remote(), bench.tally()
+    ref = sync.watch.remote(here)
+    here.wait_for(1)
+    jray.cancel(ref)
+    with pytest.raises(TaskCancelledError):
+        jray.get(ref)
+    assert jray.get(sync.ping.remote()) == 1
+
+
+@pytest.mark.sentences("S114")
+def test_a_running_coroutine_is_cancelled(bench: Bench) -> None:
+    """A coroutine gets asyncio.CancelledError; `get` raises TaskCancelledError; the actor lives on."""
+    here, cancelled = bench.tally(), bench.gate("cancelled")
+
+    @jray.remote
+    class Async:
+        async def hold(self) -> None:
+            here.add()
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                cancelled.open()
+                raise
+
+        async def ping(self) -> int:
+            return 1
+
+    actor = Async.remote()
+    ref = actor.hold.remote()
+    here.wait_for(1)
+    jray.cancel(ref)
+    with pytest.raises(TaskCancelledError):
+        jray.get(ref)
+    cancelled.wait()
+    assert jray.get(actor.ping.remote()) == 1
+
+
+@pytest.mark.sentences("S116")
+def test_a_generator_is_cancelled(bench: Bench) -> None:
+    """What it had made can be got; then a ref raises TaskCancelledError."""
+    here = bench.tally()
+
+    @jray.remote
+    def endless() -> Iterator[int]:
+        yield 1
+        yield 2
+        here.add()
+        bench.gate().wait(60)
+        yield 3
+
+    generator = endless.remote()
+    first, second = next(generator), next(generator)
+    here.wait_for(1)
+    jray.cancel(generator)
+    assert jray.get([first, second]) == [1, 2]
+    with pytest.raises(TaskCancelledError):
+        jray.get(next(generator))
+    with pytest.raises(StopIteration):
+        next(generator)
+
+
+@pytest.mark.sentences("S112")
+def test_a_cancelled_task_leaves_its_cpu(bench: Bench) -> None:
+    """After cancel the CPUs are there for others."""
+    gate, here = bench.gate(), bench.tally()
+    refs = [hold.remote(gate, here) for _ in range(2)]
+    here.wait_for(2)
+    for ref in refs:
+        jray.cancel(ref)
+    assert jray.get([echo.remote(n) for n in range(4)]) == [0, 1, 2, 3]
+
+
+@pytest.mark.sentences("S112")
+def test_an_interrupted_task_that_finishes_is_still_cancelled_or_done(bench: Bench) -> None:
+    """A task that swallows the interrupt and returns gives its value or TaskCancelledError, and doesn't hang."""
+    gate, here = bench.gate(), bench.tally()
+
+    @jray.remote
+    def stubborn() -> str:
+        here.add()
+        try:
+            gate.wait(60)
+        except KeyboardInterrupt:
+            return "swallowed"
+        return "not interrupted"
+
+    ref = stubborn.remote()
+    here.wait_for(1)
+    jray.cancel(ref)
+    try:
+        assert jray.get(ref) == "swallowed"
+    except TaskCancelledError:
+        pass
+
+
+@pytest.mark.sentences("S114")
+def test_cancel_after_the_actors_death_does_nothing(bench: Bench) -> None:
+    """The call's error stays what it was."""
+    sync, here = Sync.remote(), bench.tally()
+    ref = sync.hold.remote(bench.gate(), here)
+    here.wait_for(1)
+    jray.kill(sync)
+    with pytest.raises(RayActorError):
+        jray.get(ref)
+    assert jray.cancel(ref) is None
+    with pytest.raises(RayActorError):
+        jray.get(ref)

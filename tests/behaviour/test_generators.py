@@ -1,0 +1,321 @@
+"""Streaming generators: items as refs, back-pressure, errors in the middle, and their end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import pickle
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jray
+from tests.behaviour.support import Bench, Gate, Tally, wait_until
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+@jray.remote
+def count(n: int, made: Tally | None = None) -> Iterator[int]:
+    for i in range(n):
+        if made is not None:
+            made.add(i)
+        yield i
+
+
+@jray.remote
+def gated(gates: list[Gate]) -> Iterator[int]:
+    for i, gate in enumerate(gates):
+        gate.wait()
+        yield i
+
+
+@jray.remote(max_retries=0)
+def breaking(n: int) -> Iterator[int]:
+    yield from range(n)
+    message = "in the middle"
+    raise ValueError(message)
+
+
+@jray.remote
+class Streamer:
+    def count(self, n: int) -> Iterator[int]:
+        yield from range(n)
+
+    def plain(self) -> str:
+        return "plain"
+
+
+@jray.remote
+class AsyncStreamer:
+    async def count(self, n: int) -> AsyncIterator[int]:
+        for i in range(n):
+            await asyncio.sleep(0)
+            yield i
+
+
+@pytest.mark.sentences("S117")
+def test_a_generator_call_gives_refs_one_by_one() -> None:
+    """The call returns an ObjectRefGenerator; each `next` is a ref to the next item; then StopIteration."""
+    generator = count.remote(3)
+    assert isinstance(generator, jray.ObjectRefGenerator)
+    refs = [next(generator) for _ in range(3)]
+    assert all(isinstance(ref, jray.ObjectRef) for ref in refs)
+    assert jray.get(refs) == [0, 1, 2]
+    for _ in range(2):
+        with pytest.raises(StopIteration):
+            next(generator)
+
+
+@pytest.mark.sentences("S117")
+def test_a_for_loop_over_a_generator() -> None:
+    """`for ref in generator` yields every item in order."""
+    assert [jray.get(ref) for ref in count.remote(50)] == list(range(50))
+
+
+@pytest.mark.sentences("S117")
+def test_an_empty_generator_stops_at_once() -> None:
+    """No items: StopIteration at the first `next`."""
+    assert list(count.remote(0)) == []
+
+
+@pytest.mark.sentences("S117")
+def test_items_come_before_the_producer_has_ended(bench: Bench) -> None:
+    """The first item can be got while the second doesn't exist yet."""
+    gates = [bench.gate(str(n)) for n in range(2)]
+    generator = gated.remote(gates)
+    gates[0].open()
+    assert jray.get(next(generator)) == 0
+    assert not gates[1].is_open()
+    gates[1].open()
+    assert jray.get(next(generator)) == 1
+
+
+@pytest.mark.sentences("S117")
+def test_the_producer_runs_ahead(bench: Bench) -> None:
+    """All items are made although nobody takes one."""
+    made = bench.tally()
+    generator = count.remote(20, made)
+    made.wait_for(20)
+    assert [jray.get(ref) for ref in generator] == list(range(20))
+
+
+@pytest.mark.sentences("S117")
+def test_large_items() -> None:
+    """Large arrays stream too."""
+
+    @jray.remote
+    def arrays() -> Iterator[Any]:
+        for n in range(5):
+            yield np.full(300_000, n)
+
+    assert [int(jray.get(ref)[0]) for ref in arrays.remote()] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.sentences("S118")
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_back_pressure_pauses_the_producer(bench: Bench, ahead: int) -> None:
+    """The producer never has more than n items that weren't taken; all come in the end."""
+    made = bench.tally()
+    generator = count.options(_generator_backpressure_num_objects=ahead).remote(12, made)
+    for taken in range(12):
+        # At the most: those taken, n more, and the one that is being made as the pause begins.
+        assert made.count() <= taken + ahead + 1
+        assert jray.get(next(generator)) == taken
+    with pytest.raises(StopIteration):
+        next(generator)
+    assert made.count() == 12
+
+
+@pytest.mark.sentences("S119")
+def test_an_error_in_the_middle_is_the_last_ref() -> None:
+    """After the items comes one ref that raises, then the end."""
+    generator = breaking.remote(2)
+    assert [jray.get(next(generator)) for _ in range(2)] == [0, 1]
+    last = next(generator)
+    with pytest.raises(ValueError, match="in the middle"):
+        jray.get(last)
+    with pytest.raises(StopIteration):
+        next(generator)
+
+
+@pytest.mark.sentences("S119")
+def test_an_error_before_the_first_item() -> None:
+    """A generator that raises at once gives one ref, which raises."""
+    (only,) = list(breaking.remote(0))
+    with pytest.raises(ValueError, match="in the middle"):
+        jray.get(only)
+
+
+@pytest.mark.sentences("S120")
+def test_wait_takes_a_generator(bench: Bench) -> None:
+    """`wait([generator])` is ready when the next item is."""
+    gates = [bench.gate(str(n)) for n in range(2)]
+    generator = gated.remote(gates)
+    assert jray.wait([generator], timeout=0.2) == ([], [generator])
+    gates[0].open()
+    assert jray.wait([generator], timeout=30) == ([generator], [])
+    assert jray.get(next(generator)) == 0
+    assert jray.wait([generator], timeout=0.2) == ([], [generator])
+    gates[1].open()
+    assert jray.get(next(generator)) == 1
+
+
+@pytest.mark.sentences("S120")
+def test_wait_takes_generators_and_refs_together(bench: Bench) -> None:
+    """Refs and generators may stand in one list."""
+    generator, ref = gated.remote([bench.gate()]), jray.put(1)
+    assert jray.wait([generator, ref], timeout=30) == ([ref], [generator])
+    bench.gate().open()
+    assert jray.wait([generator, ref], num_returns=2, timeout=30) == ([generator, ref], [])
+
+
+@pytest.mark.sentences("S120")
+def test_a_dropped_generator_goes_on_and_frees_its_items(bench: Bench) -> None:
+    """Deleting the generator doesn't cancel the task; the memory of what nobody took comes back."""
+    made = bench.tally()
+
+    @jray.remote
+    def arrays() -> Iterator[Any]:
+        for n in range(5):
+            yield np.ones(1_000_000)
+            made.add(n)
+
+    def free() -> float:
+        return float(jray.available_resources()["object_store_memory"])
+
+    before = free()
+    generator = arrays.remote()
+    next(generator)
+    del generator
+    gc.collect()
+    made.wait_for(5)
+    wait_until(lambda: free() >= before - 1_000_000, what="the items freed")
+
+
+@pytest.mark.sentences("S120")
+def test_the_return_value_of_a_generator_is_dropped() -> None:
+    """`return x` gives no item."""
+
+    @jray.remote
+    def one() -> Any:
+        yield 1
+        return 2
+
+    assert [jray.get(ref) for ref in one.remote()] == [1]
+
+
+@pytest.mark.sentences("S120")
+def test_a_fixed_number_of_returns_of_a_generator() -> None:
+    """num_returns=3 on a generator gives three refs."""
+    refs = count.options(num_returns=3).remote(3)
+    assert jray.get(refs) == [0, 1, 2]
+
+
+@pytest.mark.sentences("S120")
+def test_generator_methods_of_actors() -> None:
+    """A method may be a generator; the actor serves other calls after it."""
+    streamer = Streamer.remote()
+    assert [jray.get(ref) for ref in streamer.count.remote(4)] == [0, 1, 2, 3]
+    assert jray.get(streamer.plain.remote()) == "plain"
+
+
+@pytest.mark.sentences("S120")
+def test_async_generator_methods() -> None:
+    """An async generator of an async actor streams, two at once."""
+    streamer = AsyncStreamer.remote()
+    one, two = streamer.count.remote(4), streamer.count.remote(3)
+    assert [jray.get(ref) for ref in two] == [0, 1, 2]
+    assert [jray.get(ref) for ref in one] == [0, 1, 2, 3]
+
+
+@pytest.mark.sentences("S120")
+def test_async_for_over_a_generator() -> None:
+    """`async for ref in generator` works in the driver and in an async actor."""
+
+    async def collect(generator: Any) -> list[int]:
+        return [await ref async for ref in generator]
+
+    @jray.remote
+    class Consumer:
+        async def collect(self) -> list[int]:
+            return await collect(count.remote(5))
+
+    assert asyncio.run(collect(count.remote(5))) == [0, 1, 2, 3, 4]
+    assert asyncio.run(collect(AsyncStreamer.remote().count.remote(3))) == [0, 1, 2]
+    assert jray.get(Consumer.remote().collect.remote()) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.sentences("S117")
+def test_a_generator_is_used_in_a_task() -> None:
+    """A task may consume a generator task."""
+
+    @jray.remote
+    def total(n: int) -> int:
+        return sum(jray.get(ref) for ref in count.remote(n))
+
+    assert jray.get(total.remote(5)) == 10
+
+
+@pytest.mark.sentences("S26", "S117")
+def test_items_are_arguments_of_other_tasks() -> None:
+    """Item refs go into further calls without `get`."""
+    double = jray.remote(lambda x: 2 * x)
+    assert jray.get([double.remote(ref) for ref in count.remote(4)]) == [0, 2, 4, 6]
+
+
+@pytest.mark.sentences("S117")
+def test_completed_is_a_ref_to_the_end(bench: Bench) -> None:
+    """`completed()` becomes ready when the producer has ended, and `is_finished()` when all is taken."""
+    gate = bench.gate()
+    generator = gated.remote([gate])
+    assert jray.wait([generator.completed()], timeout=0)[0] == []
+    assert not generator.next_ready()
+    gate.open()
+    jray.wait([generator.completed()], timeout=30)
+    wait_until(generator.next_ready)
+    assert not generator.is_finished()
+    next(generator)
+    with pytest.raises(StopIteration):
+        next(generator)
+    assert generator.is_finished()
+
+
+@pytest.mark.sentences("S117")
+def test_a_generator_can_not_be_pickled() -> None:
+    """Only the caller consumes a generator: pickling raises TypeError."""
+    with pytest.raises(TypeError):
+        pickle.dumps(count.remote(1))
+
+
+@pytest.mark.parametrize("method", ["send", "throw", "close"])
+def test_a_ref_generator_has_no_way_back(method: str) -> None:
+    """send, throw and close raise NotImplementedError."""
+    generator = count.remote(1)
+    arguments = {"send": (1,), "throw": (ValueError("x"),), "close": ()}[method]
+    with pytest.raises(NotImplementedError):
+        getattr(generator, method)(*arguments)
+
+
+@pytest.mark.sentences("S119")
+def test_a_generator_whose_worker_dies_ends_with_an_error() -> None:
+    """The items that were there come; then a ref that raises WorkerCrashedError."""
+
+    @jray.remote(max_retries=0)
+    def dies() -> Iterator[int]:
+        yield 1
+        os._exit(1)
+
+    generator = dies.remote()
+    refs = list(generator)
+    with pytest.raises(jray.exceptions.WorkerCrashedError):
+        jray.get(refs[-1])
+
+
+@pytest.mark.sentences("S117")
+def test_a_thousand_items() -> None:
+    """Many small items come in order."""
+    assert jray.get(list(count.remote(1000))) == list(range(1000))
