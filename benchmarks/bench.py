@@ -63,7 +63,7 @@ class Bench:
         return {"idle_memory": [memory_mb], "idle_cpu": [share * 100]}
 
 
-def check(claim: bool, what: str) -> None:  # noqa: FBT001 - it is the claim that is passed
+def check(claim: bool, what: str) -> None:
     """A fast wrong answer is no figure: raise unless *claim* holds."""
     if not claim:
         message = f"wrong answer: {what}"

@@ -151,7 +151,9 @@ def _cell(results: Results, key: str, probe: str, engine: str) -> str:
         return f"{figure(value)} ({figure(min(medians))}-{figure(max(medians))})"
     if not any(known.name == probe and engine in known.engines for known in PROBES):
         return _NOT_APPLICABLE
-    if engine not in results.engines or results.engines[engine].missing:
+    if engine not in results.engines:
+        return "left out"
+    if results.engines[engine].missing:
         return "missing"
     texts = [
         problem.text for problem in results.problems if (problem.engine, problem.probe) == (engine, probe)

@@ -7,6 +7,7 @@ from typing import Any
 
 from jray._core.ids import ActorID, JobID, NodeID, TaskID, WorkerID
 from jray._core.refs import current
+from jray.actor import handle_to_self
 
 
 class RuntimeContext:
@@ -97,7 +98,7 @@ class RuntimeContext:
         host = self._host()
         if host is None:
             raise RuntimeError("This method is only available in an actor.")
-        return self._client().handle_to_self(host.spec)
+        return handle_to_self(self._client(), host.spec)
 
     def get_assigned_resources(self) -> dict[str, float]:
         """Return the resources that this worker's task or actor holds."""

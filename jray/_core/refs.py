@@ -77,6 +77,8 @@ class ObjectRef(_Base[T] if TYPE_CHECKING else _Base):  # type: ignore[misc]
     __slots__ = ("__weakref__", "_client", "_data", "_id", "_nested", "_owner", "_state", "_tracked", "_waiters")
 
     def __init__(self, ref_id: bytes, client: Any = None, data: Any = None, owner: str | None = None) -> None:
+        #: whether somebody must be told when this ref dies
+        self._tracked = False
         if len(ref_id) != OBJECT_ID_SIZE:
             raise ValueError(f"ID string needs to have length {OBJECT_ID_SIZE}, got {len(ref_id)}")
         self._id = ref_id
@@ -89,8 +91,6 @@ class ObjectRef(_Base[T] if TYPE_CHECKING else _Base):  # type: ignore[misc]
         self._waiters: list[Callable[[ObjectRef[Any]], None]] | None = None
         #: refs inside the value: they live as long as this one
         self._nested: Any = None
-        #: whether somebody must be told when this ref dies
-        self._tracked = False
 
     def __del__(self) -> None:
         if self._tracked:

@@ -123,10 +123,9 @@ class Outbox:
 
     def _finish_lines(self, output: Output) -> None:
         """Show the unfinished lines of the task that displays something."""
-        for kind in (OutputKind.STDOUT, OutputKind.STDERR):
-            key = (output.cell, output.task_id, output.pid, kind)
-            if key in self._writers:
-                self._show_tail(key, self._writers[key])
+        for key, writer in list(self._writers.items()):
+            if key[:2] == (output.cell, output.task_id):
+                self._show_tail(key, writer)
 
     def _show_tail(self, key: tuple[int, str, int, str], writer: _Writer) -> None:
         del self._writers[key]

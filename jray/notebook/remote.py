@@ -122,7 +122,8 @@ class RemoteCell:
             self._timer.start()
 
     def __repr__(self) -> str:
-        return f"RemoteCell({self.name})"
+        # not the name: it counts cells, and the same notebook must read the same in every run
+        return f"RemoteCell({', '.join(self.refs)})"
 
     def done(self) -> bool:
         """Tell whether the cell has ended, well or not."""
@@ -151,7 +152,7 @@ class RemoteCell:
     def show_when_done(self, frontend: Callable[[], Frontend]) -> None:
         """Show what the cell displays, or its error, under the cell that runs now."""
         cell = frontend().cell
-        task_id = self._refs[0].hex()
+        task_id = self._refs[0].task_id().hex()
 
         def show(future: Any) -> None:
             self._ended.set()

@@ -446,7 +446,7 @@ def test_an_asynchronous_cell_shows_its_value_when_it_ends(
     runtime.holds = True
     handle = run(magic_shell, f"{flag} -o x --name bg", "x = 4\nx * 2")
     assert isinstance(handle, RemoteCell)
-    assert repr(handle) == "RemoteCell(bg)"
+    assert (repr(handle), handle.name) == ("RemoteCell(x)", "bg")
     assert not handle.done()
     assert isinstance(magic_shell.user_ns["x"], ObjectRef)
     frontend.cell = 8

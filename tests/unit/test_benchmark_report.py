@@ -91,7 +91,7 @@ def test_row_shows_figures_spread_ratio_limit_goal_and_verdict() -> None:
 
 
 def test_empty_cell_says_why_it_is_empty() -> None:
-    """Not applicable, missing, timed out, failed and not run are told apart."""
+    """Not applicable, left out, missing, timed out, failed and not run are told apart."""
     measured = results()
     measured.engines[JRAY] = Found("jray", missing="ImportError: no; run this")
     measured.problems.append(Problem(RAY, "wait_one_by_one", 2, "timed out after 90 s"))
@@ -100,6 +100,8 @@ def test_empty_cell_says_why_it_is_empty() -> None:
     assert cells(table, "wait")[2:5] == ["missing", "timed out after 90 s", "-"]
     assert cells(table, "import")[3:5] == ["failed", "not run"]
     assert "jray is missing: ImportError: no; run this." in table
+    del measured.engines[JRAY]
+    assert cells(report.render(measured, [TIME], []), "wait")[2] == "left out"
     assert "- Ray 2.60.0, `import_time`, round 1: ValueError: odd" in table
 
 

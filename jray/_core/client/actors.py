@@ -132,16 +132,16 @@ class RemoteActor:
         wire: list[Any] = []
         for task in tasks:
             definition = task.template.wire
-            if definition.number not in known:
-                known.add(definition.number)
-                definitions.append((definition, None))
             if task.positions is None:
                 wire.append((task.number, definition.number, task.payload))
             else:
                 entry = self._client.tasks.wire_form(task)
-                if entry is None:
+                if entry is None:  # an argument failed: so did the call
                     continue
                 wire.append(entry)
+            if definition.number not in known:
+                known.add(definition.number)
+                definitions.append((definition, None))
             self.inflight[task.number] = task
         if wire:
             peer.connection.send((messages.CALL, wire, definitions))

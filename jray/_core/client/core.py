@@ -83,7 +83,6 @@ class CoreClient:
         self.worker: Any = None
         #: what tasks and actors made here inherit
         self.runtime_env: Environment = ()
-        self.make_handle: Callable[[Any, Any], Any]
         self._code_of: weakref.WeakKeyDictionary[Any, ExportedCode] = weakref.WeakKeyDictionary()
         self.pid = os.getpid()
         #: actors with calls waiting a moment for company
@@ -403,10 +402,6 @@ class CoreClient:
     def dump_error(self, error: BaseException) -> bytes:
         """Return *error* as bytes for another process."""
         return serialize(error).to_bytes()
-
-    def handle_to_self(self, spec: Any) -> Any:
-        """Return a handle of the actor in this process; `jray.actor` sets how."""
-        return self.make_handle(self, spec)
 
     def fds(self) -> list[int]:
         """Return the descriptors that a forked child must close."""

@@ -239,12 +239,15 @@ class TaskSubmitter:
 
     def _dispatch(self, queue: OwnerQueue) -> None:
         machine = queue.machine
-        if not machine.queue:
-            return
-        for lease, tasks in machine.assignments():
-            self._push(lease, tasks)  # type: ignore[arg-type]
-        waiting = len(machine.queue)
-        if waiting and not queue.asked:
+        while machine.queue:
+            assignments = machine.assignments()
+            if not assignments:
+                break
+            for lease, tasks in assignments:
+                self._push(lease, tasks)  # type: ignore[arg-type]
+                if not lease.inflight:  # all of them failed by their arguments
+                    machine.finished(lease, len(tasks), now_s=monotonic())
+        if machine.queue and not queue.asked:
             self._ask(queue, machine.queue[0])
 
     def _ask(self, queue: OwnerQueue, task: Any) -> None:
@@ -264,12 +267,6 @@ class TaskSubmitter:
             task.lease = lease
             template = task.template
             number = template.wire.number
-            if number not in known:
-                known.add(number)
-                code = template.code
-                blob = None if code.function_id in known else code.blob
-                known.add(code.function_id)
-                definitions.append((template.wire, blob))
             if task.positions is None:
                 wire.append((task.number, number, task.payload))
             else:
@@ -278,6 +275,12 @@ class TaskSubmitter:
                     lease.inflight.pop(task.number, None)
                     continue
                 wire.append(entry)
+            if number not in known:
+                known.add(number)
+                code = template.code
+                blob = None if code.function_id in known else code.blob
+                known.add(code.function_id)
+                definitions.append((template.wire, blob))
         if wire:
             connection.send((messages.PUSH, wire, definitions))
 

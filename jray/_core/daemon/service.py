@@ -212,10 +212,7 @@ class Daemon:
     def _ask(self, client: ClientRecord, message: Message) -> None:
         _, request, question, arguments = message
         own = {
-            "resources": lambda: (
-                self.node.leases.resources.total.to_floats(),
-                self.node.leases.resources.available.to_floats(),
-            ),
+            "resources": self._resources,
             "node": self._node_row,
             "waiting": lambda: [(d.name, d.cell, d.wanted, reason) for d, reason in self.node.leases.waiting()],
             "workers": self._worker_rows,
@@ -230,13 +227,24 @@ class Daemon:
         else:
             self._reply(client, request, value)
 
+    def _resources(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Return what there is of each resource, and what of it is free."""
+        resources = self.node.leases.resources
+        store = self._store.ledger.statistics()
+        total = {**resources.total.to_floats(), "object_store_memory": float(store.capacity)}
+        free = {
+            **resources.available.to_floats(),
+            "object_store_memory": float(store.capacity - store.used),
+        }
+        return total, free
+
     def _node_row(self) -> dict[str, Any]:
         return {
             "node_id": self.node_id,
             "hostname": socket.gethostname(),
             "address": self._settings["address"],
             "pid": os.getpid(),
-            "resources": self.node.leases.resources.total.to_floats(),
+            "resources": self._resources()[0],
             "store_dir": self._store.directory,
         }
 

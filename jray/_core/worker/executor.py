@@ -29,6 +29,7 @@ from jray._core.worker.output import OutputRouter
 from jray._core.worker.running import RunningTask, current_task
 from jray._core.worker.tracebacks import task_error
 from jray._core.wire import messages
+from jray.exceptions import RayTaskError
 
 #: a task that has run this long is long: what waits behind it goes elsewhere
 _LONG_S = 0.004
@@ -87,7 +88,8 @@ class Executor:
         self.host: Any = None  #: the ActorHost, once this worker is an actor
         self._exit_reason: str | None = None
         self._is_retiring = False
-        self._group_ids: dict[int, bytes] = {}
+        #: functions with a max_calls, by identity
+        self._limited: dict[int, bytes] = {}
         self._becoming: Callable[[], None] | None = None
         handlers = client.handlers
         handlers[messages.PUSH] = self._on_push
@@ -110,6 +112,9 @@ class Executor:
             else:
                 peer.templates[template.number] = WorkerFunction(template, None)
         if self.host is not None and self.host.takes(peer, tasks):
+            return
+        if self._is_retiring:
+            peer.connection.send((messages.GIVEN_BACK, [task[0] for task in tasks]))
             return
         self.inbox.extend([(peer, task) for task in tasks])
         self._wake()
@@ -227,11 +232,11 @@ class Executor:
         took_us = (perf_counter() - start) * 1e6
         average = function.average_us
         function.average_us = took_us if average is None else average + 0.3 * (took_us - average)
+        if self._calls_left:
+            self._count_call(task)
         self._hold(peer, result, took_us)
         if not self.inbox or function.flush_first or function.num_returns < 0:
             self.flush()
-        if self._calls_left:
-            self._count_call(peer, function)
 
     def _call(self, task: RunningTask, function: WorkerFunction, entry: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the result of a task in its wire form; never raises."""
@@ -288,7 +293,7 @@ class Executor:
             code = self._functions[template.function_id] = pickle.loads(code)
         if template.max_calls:
             self._calls_left.setdefault(template.function_id, template.max_calls)
-            self._group_ids[id(code)] = template.function_id
+            self._limited[id(code)] = template.function_id
         function = peer.templates[number] = WorkerFunction(template, code)
         return function
 
@@ -334,6 +339,8 @@ class Executor:
         if count == 1:
             if inspect.isgenerator(value):
                 value = list(value)
+            if isinstance(value, RayTaskError):  # a task's error, returned bare, is this task's error (Ray's rule)
+                return number, ERROR, serialize(value).to_bytes(), False
             entry = self.pack_value(task, 1, value)
             return (number, *entry)
         if count == STREAMING:
@@ -479,16 +486,17 @@ class Executor:
 
     # -- the end ----------------------------------------------------------------------------------
 
-    def _count_call(self, peer: Peer, function: WorkerFunction) -> None:
-        function_id = self._group_ids.get(id(function.function))
+    def _count_call(self, task: RunningTask) -> None:
+        """Count a call towards its function's max_calls; at the last, take no more tasks."""
+        function_id = self._limited.get(id(task.template.function))
         if function_id is None:
             return
         self._calls_left[function_id] -= 1
         if self._calls_left[function_id] <= 0 and not self._is_retiring:
             self._is_retiring = True
-            self.flush()
             self.give_back()
-            peer.connection.send((messages.RETIRING,))
+            # before the result: its owner's next task must not come here
+            task.peer.connection.send((messages.RETIRING,))
 
     def exit_when_idle(self, reason: str) -> None:
         """End after what has arrived has run; called by the polling thread."""

@@ -24,16 +24,16 @@ from jray._core.worker.running import WorkerContext
 
 #: Under memory pressure workers die before the user's notebook (Ray's figure, the kernel's maximum).
 _OOM_SCORE_ADJ = 1000
+#: ... and under load the notebook stays responsive (Ray's figure)
+_NICENESS = 15
 
 
 def run(settings: dict[str, Any]) -> None:
     """Be a worker.  Called in a fresh fork of the zygote; returns when the process is to exit normally."""
     _settle(settings)
     worker = Worker(settings)
-    try:
-        worker.work()
-    finally:
-        worker.leave()
+    worker.work()  # what it raises is a defect of jray: the zygote's child prints it, and exits with 70
+    worker.leave()
 
 
 def _settle(settings: dict[str, Any]) -> None:
@@ -50,6 +50,7 @@ def _settle(settings: dict[str, Any]) -> None:
             file.write(str(_OOM_SCORE_ADJ))
     except OSError:  # not permitted in some containers, and not vital
         pass
+    os.nice(_NICENESS)
     sys.path[:] = settings["sys_path"] or sys.path
     try:
         os.chdir(settings["cwd"])
