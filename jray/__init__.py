@@ -89,7 +89,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, *_SUBMODULES})
+    return sorted({*__all__, *_SUBMODULES})
 
 
 def load_ipython_extension(ipython: Any) -> None:

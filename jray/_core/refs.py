@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import types
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from jray._core.ids import OBJECT_ID_SIZE, TASK_ID_SIZE, JobID, TaskID
 
@@ -59,7 +59,7 @@ class CurrentClient:
 current = CurrentClient()
 
 if TYPE_CHECKING:
-    _Base = Generic[T]
+    from typing import Generic as _Base
 else:  # Generic's machinery would cost each ref a longer constructor and 16 bytes
 
     class _Base:
@@ -67,7 +67,7 @@ else:  # Generic's machinery would cost each ref a longer constructor and 16 byt
         __class_getitem__ = classmethod(types.GenericAlias)
 
 
-class ObjectRef(_Base[T] if TYPE_CHECKING else _Base):  # type: ignore[misc]
+class ObjectRef(_Base[T]):
     """A reference to an object that a task returns or `put` stored.
 
     Hashable and comparable; `await ref`, `ref.future()` and `jray.get(ref)` give the value.  The object

@@ -57,3 +57,12 @@ remote_function_is_named = _difference(
     "A remote function keeps its name and documentation",
     "help() and completion in a notebook need them; Ray's remote functions have neither",
 )
+cancelled_calls_do_not_run = _difference(
+    "A queued actor call that is cancelled does not run, and those behind it do",
+    "Ray runs a call that has reached the actor and discards its result, and one that hasn't leaves a gap "
+    "for which the calls behind it wait until they fail",
+)
+generators_are_plain = _difference(
+    "A generator task may `yield from` anything that can be iterated",
+    "Ray sends an object of its own into the generator at each step, which a plain iterator doesn't take",
+)

@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import psutil
 
@@ -174,12 +174,17 @@ class Driver:
 
 
 def start_driver(
-    folder: Path, text: str, *arguments: object, env: dict[str, str] | None = None, mark: str | None = None
+    folder: Path,
+    text: str,
+    *arguments: object,
+    env: dict[str, str] | None = None,
+    mark: str | None = None,
+    output: IO[str] | None = None,
 ) -> Driver:
     """Start *text* as a script under the engine under test.
 
     The script finds *arguments* in `sys.argv[1:]`.  All processes it ever starts carry *mark*, for
-    `processes_marked`.
+    `processes_marked`.  What it writes goes to *output*, or is kept for `Driver.finish`.
     """
     script = folder / f"driver_{uuid.uuid4().hex[:8]}.py"
     script.write_text(_PRELUDE + textwrap.dedent(text))
@@ -189,8 +194,8 @@ def start_driver(
     process = subprocess.Popen(
         [sys.executable, str(script), *map(str, arguments)],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE if output is None else output,
+        stderr=subprocess.PIPE if output is None else subprocess.STDOUT,
         text=True,
         env=environment,
         cwd=folder,

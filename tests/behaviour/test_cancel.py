@@ -221,17 +221,33 @@ def test_force_is_refused_for_actor_calls(bench: Bench) -> None:
 
 
 @pytest.mark.sentences("S114")
+def test_a_queued_actor_call_is_cancelled(bench: Bench) -> None:
+    """A call behind a running one raises TaskCancelledError; the running one isn't touched."""
+    sync, gate, here = Sync.remote(), bench.gate(), bench.tally()
+    running = sync.hold.remote(gate, here)
+    here.wait_for(1)
+    queued = sync.hold.remote(gate, here)
+    jray.cancel(queued)
+    gate.open()
+    assert jray.get(running) == "held"
+    with pytest.raises(TaskCancelledError):
+        jray.get(queued)
+
+
+@differences.cancelled_calls_do_not_run
+@pytest.mark.sentences("S114")
 def test_a_queued_actor_call_is_removed(bench: Bench) -> None:
-    """A call behind a running one is cancelled, and the one behind it runs."""
+    """What is cancelled in the queue fails at once and never runs, and the call behind it does."""
     sync, gate, here, ran = Sync.remote(), bench.gate(), bench.tally(), bench.tally("ran")
     running = sync.hold.remote(gate, here)
     here.wait_for(1)
     queued, behind = sync.hold.remote(gate, ran), sync.ping.remote()
     jray.cancel(queued)
-    gate.open()
-    assert jray.get([running, behind]) == ["held", 1]
     with pytest.raises(TaskCancelledError):
         jray.get(queued)
+    assert not gate.is_open()
+    gate.open()
+    assert jray.get([running, behind]) == ["held", 1]
     assert ran.count() == 0
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import jray
+from tests.behaviour import differences
 from tests.behaviour.support import Bench, Gate, Tally, wait_until
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -35,7 +36,8 @@ def gated(gates: list[Gate]) -> Iterator[int]:
 
 @jray.remote(max_retries=0)
 def breaking(n: int) -> Iterator[int]:
-    yield from range(n)
+    for i in range(n):
+        yield i
     message = "in the middle"
     raise ValueError(message)
 
@@ -43,7 +45,8 @@ def breaking(n: int) -> Iterator[int]:
 @jray.remote
 class Streamer:
     def count(self, n: int) -> Iterator[int]:
-        yield from range(n)
+        for i in range(n):
+            yield i
 
     def plain(self) -> str:
         return "plain"
@@ -319,3 +322,16 @@ def test_a_generator_whose_worker_dies_ends_with_an_error() -> None:
 def test_a_thousand_items() -> None:
     """Many small items come in order."""
     assert jray.get(list(count.remote(1000))) == list(range(1000))
+
+
+@differences.generators_are_plain
+@pytest.mark.sentences("S117")
+def test_yield_from_a_range() -> None:
+    """`yield from` an iterator that isn't a generator works, and `yield` gives None."""
+
+    @jray.remote
+    def delegate() -> Iterator[Any]:
+        yield from range(2)
+        yield (yield "given back")
+
+    assert jray.get(list(delegate.remote())) == [0, 1, "given back", None]

@@ -124,7 +124,7 @@ class CoreClient:
             messages.IDLE_WANTED: lambda _, m: tasks.on_idle_wanted(m[1]),
             messages.ACTOR_STATE: lambda _, m: self._on_actor_state(m[1]),
             messages.NOTICE: lambda _, m: self.show_output(Output(m[1], OutputKind.NOTICE, m[2], None, "jray", 0, "")),
-            messages.CLIENT_GONE: lambda _, m: None,
+            messages.CLIENT_GONE: lambda _, m: objects.on_client_gone(m[1], m[2]),
         }
 
     # -- identity ---------------------------------------------------------------------------------
@@ -223,13 +223,13 @@ class CoreClient:
         deadline = None if timeout_s is None else monotonic() + timeout_s
         values = []
         value = self.objects.value
-        waited = False
-        for ref in refs:
-            if ref._state == PENDING:
-                waited = True
-                self.wait_value(ref, deadline)
-            values.append(ref._data if ref._state == ATOM else value(ref))
-        if waited:
+        try:
+            for ref in refs:
+                if ref._state == PENDING:
+                    self.wait_value(ref, deadline)
+                values.append(ref._data if ref._state == ATOM else value(ref))
+        finally:
+            # what the tasks wrote stands before what the caller writes next
             get_frontend().flush()
         return values
 

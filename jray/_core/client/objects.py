@@ -40,6 +40,8 @@ class ObjectTable:
         self.dropped: deque[tuple[bytes, str | None, int, Any]] = deque()
         #: borrows not yet told to their owner: owner -> id -> how many
         self._untold: dict[str, dict[bytes, int]] = {}
+        #: borrowed objects whose owner died while we held them
+        self._orphaned: set[bytes] = set()
         self._borrow_tokens = 0
         self._borrow_waiters: dict[int, Waiter] = {}
         #: our actors whose lifetime is that of the object that stands for them
@@ -291,6 +293,7 @@ class ObjectTable:
     def drain_dropped(self) -> None:
         """Do what the finalizers of refs left to be done."""
         freed: list[bytes] = []
+        orphans: list[bytes] = []
         released: dict[str, list[bytes]] = defaultdict(list)
         with self._client.lock:
             while self.dropped:
@@ -298,7 +301,10 @@ class ObjectTable:
                 known = self._known.get(ref_id)
                 if known is not None and known() is None:
                     del self._known[ref_id]
-                if owner is not None:
+                if ref_id in self._orphaned:
+                    self._orphaned.discard(ref_id)
+                    orphans.append(ref_id)
+                elif owner is not None:
                     untold = self._untold.get(owner)
                     if untold is not None and untold.get(ref_id):
                         untold[ref_id] -= 1  # the owner never heard of it
@@ -308,6 +314,8 @@ class ObjectTable:
                     freed.append(ref_id)
                 if ref_id in self.actor_of:
                     self._client.node.tell(messages.ACTOR_RELEASED, self.actor_of.pop(ref_id))
+            if orphans:
+                self._client.node.tell(messages.DROPPED, orphans)
             if freed:
                 self._client.node.tell(messages.FREE, freed)
             for owner, ids in released.items():
@@ -321,6 +329,19 @@ class ObjectTable:
             gone = [self._lent.pop(ref_id, None) for ref_id in self._borrows.gone(peer.address)]
             self._lost_owner_locked(peer.address)
         del gone
+
+    def on_client_gone(self, address: str, number: int) -> None:
+        """A process died: what it owned can't be got any more, and the node must know what we look at."""
+        with self._client.lock:
+            held = []
+            for known in list(self._known.values()):
+                ref = known()
+                if ref is not None and ref._owner == address and ref._state in (STORED, PENDING):
+                    if ref._state == STORED:
+                        held.append(ref._id)
+                        self._orphaned.add(ref._id)
+                    self.resolve_locked(ref, ERROR, OwnerDiedError(ref._id.hex(), owner_address=address))
+            self._client.node.tell(messages.HOLDS, number, held)
 
     def _lost_owner_locked(self, owner: str) -> None:
         for known in list(self._known.values()):

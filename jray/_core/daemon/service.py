@@ -82,6 +82,8 @@ class Daemon:
             messages.SEAL: lambda c, m: self.node.seal(m[1], m[2], c.number),
             messages.ABORT: lambda c, m: self.node.abort(m[1], c.number),
             messages.FREE: lambda _, m: self.node.free(m[1]),
+            messages.HOLDS: lambda c, m: self.node.free(self.node.orphans.answered(c.number, m[1], m[2])),
+            messages.DROPPED: lambda c, m: self.node.free(self.node.orphans.dropped(c.number, m[1])),
             messages.BLOCKED: lambda c, _: self.node.blocked(c.worker_id or b""),
             messages.UNBLOCKED: lambda c, _: self.node.unblocked(c.worker_id or b""),
             messages.CREATE_ACTOR: self._create_actor,
@@ -149,11 +151,11 @@ class Daemon:
         client: ClientRecord | None = connection.peer
         if client is not None:
             self._clients.pop(client.number, None)
-            self.node.client_gone(client.number)
+            others = [other for other in self._clients.values() if other.job_id == client.job_id]
+            self.node.client_gone(client.number, [other.number for other in others])
             self.head.client_gone(client.number)
-            for other in list(self._clients.values()):
-                if other.job_id == client.job_id:
-                    other.connection.send((messages.CLIENT_GONE, client.address))
+            for other in others:
+                other.connection.send((messages.CLIENT_GONE, client.address, client.number))
             if client.kind == "driver":
                 self._job_left(client)
             elif client.worker_id is not None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from jray._core.config import Config
 from jray._core.machine import leases as machine
+from jray._core.machine.orphans import Orphans
 from jray._core.node.pool import WorkerPool
 from jray._core.resources import NodeResources, ResourceSet
 from jray._core.specs import ActorSpec, ExitCause
@@ -63,6 +64,7 @@ class NodeService:
         self.leases = machine.Leases(
             resources, max_starting=max_starting, soft_limit=soft_limit, worker_ids=_worker_ids()
         )
+        self.orphans = Orphans()
         self.workers: dict[bytes, LocalWorker] = {}
         self._specs: dict[bytes, ActorSpec] = {}
         self._restarts: dict[bytes, int] = {}
@@ -132,8 +134,11 @@ class NodeService:
         if spec is not None:
             self.perform(self.leases.actor_made(actor_id, ResourceSet(spec.running_request)))
 
-    def client_gone(self, client: int) -> None:
-        self._store.ledger.release_client(client)
+    def client_gone(self, client: int, others: list[int]) -> None:
+        """A client's connection closed; `others` may have views of what it owned, and are asked."""
+        orphaned = self._store.ledger.bequeath(client, heir=0)
+        self.free(self.orphans.client_gone(client))
+        self.free(self.orphans.owner_died(client, orphaned, others if orphaned else []))
         self.perform(self.leases.client_gone(client))
 
     def job_gone(self, job_id: bytes) -> None:

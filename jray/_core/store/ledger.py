@@ -367,6 +367,23 @@ class Ledger:
             self._remove(record)
         return released
 
+    def bequeath(self, client: int, heir: int) -> list[bytes]:
+        """Free what the dead *client* was writing, and make what it owned *heir*'s; return the ids of the latter.
+
+        For objects that others may still have views of: the heir frees them once nobody has.
+        """
+        self._dead.add(client)
+        kept = []
+        for record in list(self._held.get(client, ())):
+            if not record.is_sealed:
+                self._remove(record)
+                continue
+            self._unhold(client, record)
+            self._held.setdefault(heir, {})[record] = None
+            record.owner = heir
+            kept.append(record.object_id)
+        return kept
+
     def lookup(self, object_id: bytes) -> Block | None:
         """Return the newest sealed block of the object, or None."""
         record = self._objects.get(object_id)

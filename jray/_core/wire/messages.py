@@ -50,6 +50,8 @@ ACTOR_RELEASED = 46  #: actor id: the last handle is gone
 JOB_OUTPUT = 47  #: as OUTPUT: from a worker whose output belongs to no call
 EXIT_JOB = 48  #: the driver leaves
 ABORT = 49  #: object id: its creator could not write it
+HOLDS = 60  #: number of a dead owner, [object id...] of it that this client holds
+DROPPED = 61  #: [object id...]: orphans that this client holds no more
 
 # -- node -> client ---------------------------------------------------------------------------------
 REPLY = 50  #: request, is_error, value
@@ -60,7 +62,7 @@ LEASED = 54  #: (to a worker) request (floats), GPU ids or None, environment var
 BECOME_ACTOR = 55  #: (to a worker) ActorSpec, number of restarts before
 EXIT = 56  #: (to a worker) reason: finish what runs and end
 NOTICE = 57  #: cell, text: a message of jray to the user
-CLIENT_GONE = 58  #: address: a process that other clients may have borrowed from or lent to
+CLIENT_GONE = 58  #: its address and number; answered by HOLDS: what of its objects the client looks at
 
 # -- node <-> zygote --------------------------------------------------------------------------------
 FORK = 70  #: worker id, environment, log path

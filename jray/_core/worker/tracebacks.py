@@ -11,15 +11,12 @@ from jray._core.serialization import deserialize, serialize
 from jray.exceptions import RayTaskError
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
-#: the part of jray whose frames run the user's own code
-_USERS = os.path.join(_PACKAGE, "notebook") + os.sep
 
 
 def user_part(trace: TracebackType | None) -> TracebackType | None:
     """Return *trace* from the first frame on that is not jray's."""
     while trace is not None:
-        filename = trace.tb_frame.f_code.co_filename
-        if not filename.startswith(_PACKAGE) or filename.startswith(_USERS):
+        if not trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
             return trace
         trace = trace.tb_next
     return None

@@ -1,0 +1,195 @@
+"""Options: what is refused at decoration, what is accepted, and what remote things can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import jray
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+def function() -> int:
+    return 1
+
+
+def generator() -> Iterator[int]:
+    yield 1
+
+
+class Plain:
+    def ping(self) -> int:
+        return 1
+
+
+@pytest.mark.sentences("S148")
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"num_cpus": -1}, ValueError),
+        ({"num_cpus": 0.00001}, ValueError),
+        ({"num_gpus": -0.5}, ValueError),
+        ({"memory": -1}, ValueError),
+        ({"resources": {"gadget": -1}}, ValueError),
+        ({"resources": {"CPU": 1}}, ValueError),
+        ({"resources": {"GPU": 1}}, ValueError),
+        ({"unheard_of": 1}, ValueError),
+        ({"max_retries": -2}, ValueError),
+        ({"num_returns": -1}, ValueError),
+        ({"max_calls": -1}, ValueError),
+        ({"retry_exceptions": [1]}, ValueError),
+        ({"retry_exceptions": ValueError}, TypeError),
+        ({"num_returns": "streaming"}, ValueError),
+        ({"num_cpus": "a"}, TypeError),
+        ({"max_retries": 1.5}, TypeError),
+        ({"runtime_env": "x"}, TypeError),
+        ({"max_restarts": 1}, ValueError),
+        ({"max_concurrency": 2}, ValueError),
+        ({"lifetime": "detached"}, ValueError),
+    ],
+    ids=str,
+)
+def test_bad_task_options_are_refused_at_decoration(options: dict[str, Any], error: type[Exception]) -> None:
+    """Values out of range, unknown options and those of actors raise where the function is decorated."""
+    with pytest.raises(error):
+        jray.remote(**options)(function)
+
+
+@pytest.mark.sentences("S148")
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"num_cpus": -1}, ValueError),
+        ({"max_restarts": -2}, ValueError),
+        ({"max_task_retries": -2}, ValueError),
+        ({"max_restarts": 1.5}, TypeError),
+        ({"lifetime": "x"}, ValueError),
+        ({"name": 3}, TypeError),
+        ({"unheard_of": 1}, ValueError),
+        ({"resources": {"CPU": 1}}, ValueError),
+        ({"max_retries": 1}, ValueError),
+        ({"num_returns": 2}, ValueError),
+        ({"max_calls": 1}, ValueError),
+    ],
+    ids=str,
+)
+def test_bad_actor_options_are_refused_at_decoration(options: dict[str, Any], error: type[Exception]) -> None:
+    """The same for classes."""
+    with pytest.raises(error):
+        jray.remote(**options)(Plain)
+
+
+@pytest.mark.sentences("S148")
+@pytest.mark.parametrize("options", [{"max_calls": 1}, {"num_cpus": -1}, {"unheard_of": 1}, {"num_returns": "streaming"}], ids=str)
+def test_bad_options_of_one_call_are_refused(options: dict[str, Any]) -> None:
+    """`.options` refuses what the decorator refuses, and max_calls, which is the function's."""
+    with pytest.raises(ValueError):  # noqa: PT011 - each has words of its own
+        jray.remote(function).options(**options)
+
+
+@pytest.mark.sentences("S148")
+@pytest.mark.parametrize("options", [{"concurrency_groups": {"io": 1}}, {"max_restarts": -2}, {"unheard_of": 1}], ids=str)
+def test_bad_options_of_one_actor_are_refused(options: dict[str, Any]) -> None:
+    """The same for actor classes, and concurrency_groups, which are the class's."""
+    with pytest.raises(ValueError):  # noqa: PT011 - each has words of its own
+        jray.remote(Plain).options(**options)
+
+
+@pytest.mark.sentences("S148")
+def test_get_if_exists_needs_a_name() -> None:
+    """get_if_exists without a name raises ValueError."""
+    with pytest.raises(ValueError, match="name"):
+        jray.remote(Plain).options(get_if_exists=True).remote()
+
+
+@pytest.mark.sentences("S148")
+def test_an_unknown_option_is_told_the_known_ones() -> None:
+    """The message has the option that was given, and says whether it is for functions or actors."""
+    with pytest.raises(ValueError, match="unheard_of"):
+        jray.remote(unheard_of=1)(function)
+    with pytest.raises(ValueError, match="remote functions"):
+        jray.remote(max_restarts=1)(function)
+    with pytest.raises(ValueError, match="actors"):
+        jray.remote(max_retries=1)(Plain)
+
+
+@pytest.mark.sentences("S149")
+@pytest.mark.parametrize(
+    "options",
+    [{"num_gpus": 1.5}, {"resources": {"memory": 1}}],
+    ids=str,
+)
+def test_some_options_are_not_checked_at_decoration(options: dict[str, Any]) -> None:
+    """What Ray checks later may be decorated."""
+    assert jray.remote(**options)(function)
+
+
+@pytest.mark.sentences("S150")
+def test_options_have_remote_and_nothing_to_get() -> None:
+    """What `.options` gives can be called by `.remote()` only."""
+    wrapped = jray.remote(function).options(num_cpus=0)
+    assert jray.get(wrapped.remote()) == 1
+    assert not hasattr(wrapped, "options")
+    with pytest.raises(TypeError):
+        wrapped()
+
+
+@pytest.mark.sentences("S150")
+def test_method_takes_known_options_only() -> None:
+    """`@method` without options is fine; with an unknown one it raises AssertionError."""
+
+    class Fine:
+        @jray.method()
+        def ping(self) -> int:
+            return 1
+
+    assert jray.get(jray.remote(Fine).remote().ping.remote()) == 1
+    with pytest.raises(AssertionError):
+        jray.method(bogus=1)(lambda self: None)
+
+
+def test_remote_takes_a_function_or_options_not_both() -> None:
+    """`remote(1)`, a built-in, and options beside a function raise."""
+    with pytest.raises((AssertionError, TypeError)):
+        jray.remote(1)
+    with pytest.raises(TypeError):
+        jray.remote(len)
+    with pytest.raises((AssertionError, TypeError)):
+        jray.remote(function, num_cpus=1)
+
+
+def test_the_original_function_can_be_reached() -> None:
+    """`_function` is the function itself, for tests of it."""
+    assert jray.remote(function)._function is function  # noqa: SLF001 - used by programs for Ray
+    assert jray.remote(function)._function() == 1  # noqa: SLF001 - used by programs for Ray
+
+
+@pytest.mark.sentences("S120")
+def test_a_generator_streams_without_being_told() -> None:
+    """num_returns of a generator function is "streaming" by default."""
+    assert isinstance(jray.remote(generator).remote(), jray.ObjectRefGenerator)
+    assert isinstance(jray.remote(generator).options(num_returns="streaming").remote(), jray.ObjectRefGenerator)
+
+
+@pytest.mark.sentences("S148")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_cpus": 0},
+        {"num_cpus": 0.0001},
+        {"num_cpus": None},
+        {"memory": 1},
+        {"resources": {}},
+        {"max_retries": -1},
+        {"retry_exceptions": (KeyError,)},
+        {"name": "given"},
+        {"num_returns": 1},
+    ],
+    ids=str,
+)
+def test_options_at_their_limits_work(options: dict[str, Any]) -> None:
+    """The smallest and the emptiest values are taken, and the task runs."""
+    assert jray.get(jray.remote(function).options(**options).remote()) == 1
