@@ -23,7 +23,12 @@ from jray._core.signature import CallShape
 from jray._core.specs import ActorSpec, MethodTemplate
 from jray._core.strategies import refusal
 from jray._core.wire import messages
-from jray.exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError, ActorUnschedulableError, RaySystemError
+from jray.exceptions import (
+    ActorAlreadyExistsError,
+    ActorHandleNotFoundError,
+    ActorUnschedulableError,
+    RaySystemError,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,7 +48,9 @@ def method(*args: Any, **options: Any) -> Any:
     Raises AssertionError for an unknown option, ValueError or TypeError for a wrong value.
     """
     if args or not isinstance(options, dict):
-        raise AssertionError("The @jray.method decorator takes keyword arguments only, like @jray.method(num_returns=2).")
+        raise AssertionError(
+            "The @jray.method decorator takes keyword arguments only, like @jray.method(num_returns=2)."
+        )
     made = MethodOptions.from_kwargs(options)
 
     def annotate(function: F) -> F:
@@ -68,7 +75,9 @@ class MethodMeta:
         return _restore_method_meta, (self.name, self.options, self.shape, self.is_generator)
 
 
-def _restore_method_meta(name: str, options: MethodOptions, shape: CallShape, is_generator: bool) -> MethodMeta:
+def _restore_method_meta(
+    name: str, options: MethodOptions, shape: CallShape, is_generator: bool
+) -> MethodMeta:
     return MethodMeta(name, options, shape, is_generator=is_generator)
 
 
@@ -178,7 +187,9 @@ def make_actor_class(cls: type, options: ActorOptions) -> ActorClass:
     if isinstance(cls, ActorClass):
         raise TypeError(f"{cls!r} is an actor class already.")
     if issubclass(cls, ActorClass):
-        raise ActorClassInheritanceException(f"{cls.__name__} inherits from an actor class, which is not supported.")
+        raise ActorClassInheritanceException(
+            f"{cls.__name__} inherits from an actor class, which is not supported."
+        )
     namespace = {
         "_jray_class": cls,
         "_jray_options": options,
@@ -191,18 +202,23 @@ def make_actor_class(cls: type, options: ActorOptions) -> ActorClass:
         "__eq__": object.__eq__,
         "__hash__": object.__hash__,
     }
-    derived = type(cls)(f"ActorClass({cls.__name__})", (ActorClass, cls), namespace)
+    metaclass: Any = type(cls)
+    derived = metaclass(f"ActorClass({cls.__name__})", (ActorClass, cls), namespace)
     made: ActorClass = object.__new__(derived)
     return made
 
 
-def _make(actor_class: ActorClass, options: ActorOptions, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _make(
+    actor_class: ActorClass, options: ActorOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     cls = actor_class._jray_class
     is_async = _is_async(cls)
     options.check_at_submit(is_async=is_async)
     client = current.client or current.require()
     constructor = cls.__init__ if cls.__init__ is not object.__init__ else None  # type: ignore[misc]
-    shape = CallShape.of(constructor, drop_first=True) if constructor is not None else CallShape("__init__", ())
+    shape = (
+        CallShape.of(constructor, drop_first=True) if constructor is not None else CallShape("__init__", ())
+    )
     shape.check(args, kwargs)
     methods = _methods_of(cls)
     meta = ActorMeta(cls.__name__, methods, options.max_task_retries, options.max_pending_calls)
@@ -242,7 +258,9 @@ def _make(actor_class: ActorClass, options: ActorOptions, args: tuple[Any, ...],
         max_task_retries=options.max_task_retries,
         max_concurrency=options.concurrency(is_async),
         concurrency_groups=tuple(groups.items()),
-        method_groups=tuple((n, m.options.concurrency_group) for n, m in methods.items() if m.options.concurrency_group),
+        method_groups=tuple(
+            (n, m.options.concurrency_group) for n, m in methods.items() if m.options.concurrency_group
+        ),
         is_async=is_async,
         placement_request=dict(placement.items()),
         running_request=dict(running.items()),
@@ -253,7 +271,11 @@ def _make(actor_class: ActorClass, options: ActorOptions, args: tuple[Any, ...],
         methods=meta,
     )
     reason = refusal(options.scheduling_strategy, client.node_id)
-    error = ActorUnschedulableError(f"The actor {cls.__name__} cannot be scheduled: {reason}.") if reason else None
+    error = (
+        ActorUnschedulableError(f"The actor {cls.__name__} cannot be scheduled: {reason}.")
+        if reason
+        else None
+    )
     keeper = client.actors.create(spec, packed, error)
     return _handle_class(meta)(client, actor_id, meta, None if options.is_detached else keeper)
 
@@ -283,7 +305,9 @@ class ActorMethod:
 
     def bind(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not supported: call `.remote()` and pass the ref."""
-        raise NotImplementedError("bind() (ray.dag) is not part of jray. Call .remote() and pass its ref instead.")
+        raise NotImplementedError(
+            "bind() (ray.dag) is not part of jray. Call .remote() and pass its ref instead."
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         name = self._meta.name
@@ -311,7 +335,7 @@ class _MethodDescriptor:
 class ActorHandle:
     """A reference to an actor.  The actor lives until the last handle is gone, unless it is detached."""
 
-    __slots__ = ("__weakref__", "_jray_actor", "_jray_client", "_jray_keeper", "_jray_meta", "_jray_id")
+    __slots__ = ("__weakref__", "_jray_actor", "_jray_client", "_jray_id", "_jray_keeper", "_jray_meta")
 
     def __init__(self, client: Any, actor_id: bytes, meta: ActorMeta, keeper: ObjectRef[Any] | None) -> None:
         self._jray_client = client
@@ -332,7 +356,9 @@ class ActorHandle:
     ) -> Any:
         client = self._jray_client
         if client is not current.client:
-            raise RaySystemError(f"{self!r} belongs to a session that has ended; get a new handle with jray.get_actor().")
+            raise RaySystemError(
+                f"{self!r} belongs to a session that has ended; get a new handle with jray.get_actor()."
+            )
         shape = meta.shape
         if kwargs or not shape.least <= len(args) <= shape.most:
             shape.check(args, kwargs)

@@ -45,7 +45,13 @@ _NOTHING_TO_DO: dict[str, tuple[Any, ...]] = {
     "object_spilling_directory": (None,),
 }
 #: settings of Ray's own processes: there are none to set
-_OF_RAYS_PROCESSES = {"_system_config", "_metrics_export_port", "_node_name", "_node_ip_address", "_skip_env_hook"}
+_OF_RAYS_PROCESSES = {
+    "_system_config",
+    "_metrics_export_port",
+    "_node_name",
+    "_node_ip_address",
+    "_skip_env_hook",
+}
 _REMOVED = {
     "local_mode": "`local_mode` is no longer supported. Call the function itself, f._function(...), to debug it.",
     "storage": "`storage` is no longer supported.",
@@ -201,7 +207,9 @@ def _start(
     facts: dict[str, Any],
 ) -> Session:
     memory_bytes = detect_memory_bytes()
-    store_bytes = sessions.default_store_bytes(memory_bytes) if object_store_memory is None else object_store_memory
+    store_bytes = (
+        sessions.default_store_bytes(memory_bytes) if object_store_memory is None else object_store_memory
+    )
     if not isinstance(store_bytes, int) or store_bytes < _SMALLEST_STORE:
         raise ValueError(
             f"object_store_memory must be at least {_SMALLEST_STORE} bytes (an int), got {object_store_memory!r}."
@@ -261,7 +269,9 @@ def _refuse_local_settings(*settings: Any) -> None:
     names = ("num_cpus", "num_gpus", "resources", "object_store_memory")
     given = [name for name, value in zip(names, settings, strict=True) if value is not None]
     if given:
-        raise ValueError(f"When connecting to an existing cluster, {' and '.join(given)} must not be provided.")
+        raise ValueError(
+            f"When connecting to an existing cluster, {' and '.join(given)} must not be provided."
+        )
 
 
 def _check_namespace(namespace: str | None) -> None:
@@ -279,7 +289,9 @@ def _check_others(others: dict[str, Any]) -> None:
             del others[name]
         elif name in _NOTHING_TO_DO:
             if others[name] not in _NOTHING_TO_DO[name]:
-                raise NotImplementedError(f"jray.init({name}={others[name]!r}) is not supported by this version of jray.")
+                raise NotImplementedError(
+                    f"jray.init({name}={others[name]!r}) is not supported by this version of jray."
+                )
             del others[name]
     if others:
         raise RuntimeError(f"Unknown keyword argument(s): {', '.join(others)}")
@@ -420,7 +432,9 @@ def wait(
     if isinstance(refs, ObjectRef):
         raise TypeError("wait() expected a list of jray.ObjectRef, got a single jray.ObjectRef")
     if isinstance(refs, ObjectRefGenerator):
-        raise TypeError("wait() expected a list of jray.ObjectRefGenerator, got a single jray.ObjectRefGenerator")
+        raise TypeError(
+            "wait() expected a list of jray.ObjectRefGenerator, got a single jray.ObjectRefGenerator"
+        )
     if not isinstance(refs, list):
         raise TypeError(f"wait() expected a list of ObjectRef or ObjectRefGenerator, got {type(refs)}")
     if timeout is not None and timeout < 0:
@@ -429,7 +443,9 @@ def wait(
         return [], []
     for ref in refs:
         if not isinstance(ref, ObjectRef | ObjectRefGenerator):
-            raise TypeError(f"wait() expected a list of ObjectRef or ObjectRefGenerator, got list containing {type(ref)}")
+            raise TypeError(
+                f"wait() expected a list of ObjectRef or ObjectRefGenerator, got list containing {type(ref)}"
+            )
     if len(set(map(id, refs))) != len(refs):
         raise ValueError("Wait requires a list of unique ray_waitables.")
     if num_returns <= 0:
@@ -458,7 +474,9 @@ def cancel(ref: Any, *, force: bool = False, recursive: bool = True) -> None:
 
 def _started() -> Any:
     if current.client is None:
-        raise RaySystemError("Ray has not been started yet. Trying to use state API before jray.init() has been called.")
+        raise RaySystemError(
+            "Ray has not been started yet. Trying to use state API before jray.init() has been called."
+        )
     return current.client
 
 

@@ -44,7 +44,7 @@ class RemoteFunction(Generic[P, R]):
         self._variants: dict[Any, _Variant] = {}
         self._own = _Variant(self, options)
 
-    def remote(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Run the function as a task; return its `ObjectRef`, or as `num_returns` says.
 
         Arguments that are `ObjectRef`s are replaced by their values before it runs.  Raises TypeError if
@@ -160,7 +160,9 @@ class _Variant:
         retry = options.retry_exceptions
         reason = refusal(options.scheduling_strategy, client.node_id)
         error = TaskUnschedulableError(f"The task {name} cannot be scheduled: {reason}.") if reason else None
-        self.template = RemoteTemplate(wire, code, queue, tuple(retry) if isinstance(retry, list) else retry, error)
+        self.template = RemoteTemplate(
+            wire, code, queue, tuple(retry) if isinstance(retry, list) else retry, error
+        )
         self.client = client
         self.cell = cell
         return self.template  # type: ignore[no-any-return]

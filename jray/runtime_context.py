@@ -144,10 +144,10 @@ class RuntimeContext:
         return f"{self._client().session_dir}/node.sock"
 
     def get_session_name(self) -> str:
-        return os.path.basename(self._client().session_dir)
+        return os.path.basename(str(self._client().session_dir))
 
     def get_temp_dir(self) -> str:
-        return os.path.dirname(self._client().session_dir)
+        return os.path.dirname(str(self._client().session_dir))
 
     def get_node_labels(self) -> dict[str, str]:
         return {"ray.io/node-id": self.get_node_id()}
@@ -165,5 +165,3 @@ class RuntimeContext:
 def get_runtime_context() -> RuntimeContext:
     """Return what tells about the driver, task or actor that asks."""
     return RuntimeContext()
-
-

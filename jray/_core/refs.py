@@ -177,15 +177,20 @@ class ObjectRef(_Base[T]):
         def finish(ref: ObjectRef[Any]) -> None:
             if future.cancelled():
                 return
+            failure: BaseException | None
             try:
                 value = ref._client.ref_value(ref)
             except BaseException as error:
-                outcome, argument = future.set_exception, error
+                value, failure = None, error
             else:
-                outcome, argument = future.set_result, value
-            # a future cancelled meanwhile refuses the value, which is nobody's fault
-            if future.set_running_or_notify_cancel():
-                outcome(argument)
+                failure = None
+            # a future cancelled meanwhile refuses the outcome, which is nobody's fault
+            if not future.set_running_or_notify_cancel():
+                return
+            if failure is not None:
+                future.set_exception(failure)
+            else:
+                future.set_result(value)
 
         self._client.when_ready(self, finish)
         return future

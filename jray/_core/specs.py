@@ -63,9 +63,9 @@ class ActorSpec:
     class_id: bytes
     class_blob: bytes  #: the pickled class
     class_name: str
-    args_blob: bytes  #: serialized (args, kwargs) of the constructor
+    args_blob: Any  #: serialized (args, kwargs) of the constructor; a `Dependency` if they are large
     positions: tuple[int | str, ...]  #: where in them the values of `dependencies` go
-    dependencies: tuple[Dependency, ...]
+    dependencies: tuple[Any, ...]  #: each a `Dependency`
     name: str | None
     namespace: str
     is_detached: bool

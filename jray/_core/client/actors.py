@@ -233,7 +233,9 @@ class RemoteActor:
             error = deserialize(cause.init_error)
             if isinstance(error, RayTaskError):
                 return ActorDiedError(error, **who)
-            return ActorDiedError(error_msg=f"Its constructor could not run: {error}", actor_init_failed=True, **who)
+            return ActorDiedError(
+                error_msg=f"Its constructor could not run: {error}", actor_init_failed=True, **who
+            )
         exit_cause = cause.exit_cause
         if exit_cause is not None:
             who |= {
@@ -306,7 +308,9 @@ class ActorSubmitter:
             client.node.tell(messages.CREATE_ACTOR, spec)
             client.node.tell(messages.ACTOR_FAILED, spec.actor_id, blob)
             return
-        descriptions = tuple((r._state, r._data, r._id, client.ref_address(r)) for r in task.dependencies or ())
+        descriptions = tuple(
+            (r._state, r._data, r._id, client.ref_address(r)) for r in task.dependencies or ()
+        )
         payload = task.payload
         if isinstance(payload, ObjectRef):
             payload = (payload._state, payload._data, payload._id, client.ref_address(payload))
@@ -344,7 +348,9 @@ class ActorSubmitter:
         """Call a method; `keep` (the handle) lives until the call is done."""
         client = self._client
         number = client.next_number()
-        task = PendingTask(number, template, args, template.max_task_retries, _NO_TIMING, client.context.task_number())
+        task = PendingTask(
+            number, template, args, template.max_task_retries, _NO_TIMING, client.context.task_number()
+        )
         task.actor = actor
         if kwargs or not are_plain(args):
             client.tasks.attach(

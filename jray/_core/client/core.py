@@ -64,7 +64,14 @@ class CoreClient:
     """A driver's or a worker's part in a cluster."""
 
     def __init__(
-        self, *, config: Config, address: str, node_socket: socket.socket, shields: Shields, reactor: Reactor, context: Context
+        self,
+        *,
+        config: Config,
+        address: str,
+        node_socket: socket.socket,
+        shields: Shields,
+        reactor: Reactor,
+        context: Context,
     ) -> None:
         self.config = config
         self.address = address
@@ -123,7 +130,9 @@ class CoreClient:
             messages.GRANT: lambda _, m: tasks.on_grant(*m[1:]),
             messages.IDLE_WANTED: lambda _, m: tasks.on_idle_wanted(m[1]),
             messages.ACTOR_STATE: lambda _, m: self._on_actor_state(m[1]),
-            messages.NOTICE: lambda _, m: self.show_output(Output(m[1], OutputKind.NOTICE, m[2], None, "jray", 0, "")),
+            messages.NOTICE: lambda _, m: self.show_output(
+                Output(m[1], OutputKind.NOTICE, m[2], None, "jray", 0, "")
+            ),
             messages.CLIENT_GONE: lambda _, m: objects.on_client_gone(m[1], m[2]),
         }
 
@@ -250,7 +259,9 @@ class CoreClient:
         with self.lock:
             if ref._state == PENDING and ref._waiters and waiter.notify in ref._waiters:
                 ref._waiters.remove(waiter.notify)
-        raise GetTimeoutError(f"Get timed out: {ref!r} had no value in time. The task goes on; get it again later.")
+        raise GetTimeoutError(
+            f"Get timed out: {ref!r} had no value in time. The task goes on; get it again later."
+        )
 
     def wait_blocking(self, waiter: Waiter, timeout_s: float | None) -> bool:
         """Wait; a task that waits longer than a moment gives its CPU back meanwhile."""
@@ -268,9 +279,7 @@ class CoreClient:
         finally:
             context.resumed()
 
-    def wait(
-        self, refs: list[Any], num_returns: int, timeout_s: float | None
-    ) -> tuple[list[Any], list[Any]]:
+    def wait(self, refs: list[Any], num_returns: int, timeout_s: float | None) -> tuple[list[Any], list[Any]]:
         """Return (ready, others): at most `num_returns` ready ones, both in the order of *refs*."""
         split = _split(refs, num_returns)
         if split is not None:
@@ -326,7 +335,9 @@ class CoreClient:
                 return
             if task.actor is not None:
                 if force:
-                    raise ValueError("force=True is not supported for actor tasks: end the actor with jray.kill().")
+                    raise ValueError(
+                        "force=True is not supported for actor tasks: end the actor with jray.kill()."
+                    )
                 task.actor.cancel(task, recursive=recursive)
             else:
                 self.tasks.cancel(task, force=force, recursive=recursive)
@@ -444,5 +455,3 @@ def _split_all(refs: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]
     for ref in refs:
         (ready if len(ready) < num_returns and _is_ready(ref) else others).append(ref)
     return ready, others
-
-

@@ -7,7 +7,7 @@ message it would lose that message.  A shield makes the interrupt wait for the n
 
 from __future__ import annotations
 
-import _signal  # the C module: `signal` wraps each call in enum conversions that cost 4 us
+import _signal  # type: ignore[import-not-found]  # the C module: `signal` converts to enums, for 4 us a call
 import threading
 from collections.abc import Callable
 from types import FrameType

@@ -16,7 +16,12 @@ class NodeLink:
     """Talks to the node, which on one machine is the head as well."""
 
     def __init__(
-        self, sock: socket.socket, reactor: Reactor, lock: Any, on_message: Handler, on_close: Callable[[], None]
+        self,
+        sock: socket.socket,
+        reactor: Reactor,
+        lock: Any,
+        on_message: Handler,
+        on_close: Callable[[], None],
     ) -> None:
         self._lock = lock
         self._on_close = on_close

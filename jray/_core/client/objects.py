@@ -17,7 +17,14 @@ from jray._core.refs import ATOM, ERROR, INLINE, PENDING, STORED, ObjectRef
 from jray._core.serialization import Serialized, deserialize, is_atom, serialize
 from jray._core.specs import Location
 from jray._core.wire import messages
-from jray.exceptions import ObjectLostError, ObjectStoreFullError, OwnerDiedError, RayError, RaySystemError, RayTaskError
+from jray.exceptions import (
+    ObjectLostError,
+    ObjectStoreFullError,
+    OwnerDiedError,
+    RayError,
+    RaySystemError,
+    RayTaskError,
+)
 
 if TYPE_CHECKING:
     from jray._core.client.core import CoreClient

@@ -132,7 +132,9 @@ def join(address: str, facts: dict[str, Any]) -> Session:
             f"No head of jray listens at {address}: {error.strerror or error}. Start one, or call jray.init() "
             "without an address."
         ) from error
-    client = _make_client(config, f"{os.path.dirname(address)}/d{os.getpid()}-{os.urandom(2).hex()}.sock", sock)
+    client = _make_client(
+        config, f"{os.path.dirname(address)}/d{os.getpid()}-{os.urandom(2).hex()}.sock", sock
+    )
     client.listen()
     client.register("driver", facts, config.head_start_timeout_s)
     current.client = client

@@ -11,14 +11,25 @@ from jray._core.refs import ERROR, ObjectRef
 from jray._core.wire import messages
 
 if TYPE_CHECKING:
-    from jray._core.client.core import CoreClient
+    import asyncio
 
+    from jray._core.client.core import CoreClient
 
 
 class Stream:
     """The items of one generator task as they arrive.  The client's lock guards it."""
 
-    __slots__ = ("_backpressure", "_client", "_end_ref", "_expected", "_items", "_taken", "_waiters", "is_complete", "task")
+    __slots__ = (
+        "_backpressure",
+        "_client",
+        "_end_ref",
+        "_expected",
+        "_items",
+        "_taken",
+        "_waiters",
+        "is_complete",
+        "task",
+    )
 
     def __init__(self, client: CoreClient, task: Any) -> None:
         self._client = client
@@ -119,6 +130,12 @@ class Stream:
             return ref
 
 
+def settle(future: asyncio.Future[None]) -> None:
+    """Resolve a future that may have been cancelled meanwhile."""
+    if not future.done():
+        future.set_result(None)
+
+
 class ObjectRefGenerator:
     """The refs of a streaming task's items, in order; iterate over it, or `async for`.
 
@@ -157,7 +174,7 @@ class ObjectRefGenerator:
             ready: asyncio.Future[None] = loop.create_future()
 
             def wake(_: object) -> None:
-                loop.call_soon_threadsafe(lambda: ready.done() or ready.set_result(None))
+                loop.call_soon_threadsafe(settle, ready)
 
             with stream._client.lock:
                 stream.when_next(wake)
@@ -183,7 +200,9 @@ class ObjectRefGenerator:
         return ObjectRef(self._stream._client.object_id(self._stream.task.number, 1)).task_id()
 
     def _refuse(self, name: str) -> NoReturn:
-        raise NotImplementedError(f"ObjectRefGenerator.{name} is not supported: the generator runs in another process.")
+        raise NotImplementedError(
+            f"ObjectRefGenerator.{name} is not supported: the generator runs in another process."
+        )
 
     def send(self, value: Any) -> NoReturn:
         self._refuse("send")

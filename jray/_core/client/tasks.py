@@ -61,7 +61,9 @@ class PendingTask:
         "positions", "refs", "retries_left", "stream", "template", "timing", "unready",
     )  # fmt: skip
 
-    def __init__(self, number: int, template: Any, payload: Any, retries_left: int, timing: Timing, parent: Any) -> None:
+    def __init__(
+        self, number: int, template: Any, payload: Any, retries_left: int, timing: Timing, parent: Any
+    ) -> None:
         self.number = number
         self.template = template
         #: plain args, serialized (args, kwargs), or a ref to these
@@ -104,7 +106,9 @@ class OwnerQueue:
 class OwnedLease(Lease):
     __slots__ = ("granted_s", "peer", "queue")
 
-    def __init__(self, number: int, worker_id: bytes, peer: Peer, queue: OwnerQueue, granted_s: float) -> None:
+    def __init__(
+        self, number: int, worker_id: bytes, peer: Peer, queue: OwnerQueue, granted_s: float
+    ) -> None:
         super().__init__(number, worker_id)
         self.peer = peer
         self.queue = queue
@@ -146,7 +150,9 @@ class TaskSubmitter:
 
     # -- submitting -------------------------------------------------------------------------------
 
-    def submit(self, template: RemoteTemplate, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NO_KWARGS) -> Any:
+    def submit(
+        self, template: RemoteTemplate, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NO_KWARGS
+    ) -> Any:
         """Submit a call; return its ref, its refs, its generator, or None, by the template's num_returns."""
         client = self._client
         number = client.next_number()
@@ -154,7 +160,9 @@ class TaskSubmitter:
             number, template, args, template.max_retries, template.code.timing, client.context.task_number()
         )
         if kwargs or not are_plain(args):
-            self.attach(task, pack(args, kwargs, client.config.inline_limit_bytes, client.objects.put_serialized))
+            self.attach(
+                task, pack(args, kwargs, client.config.inline_limit_bytes, client.objects.put_serialized)
+            )
         result = self.make_refs(task, template.num_returns)
         machine = template.queue.machine
         with client.lock:
@@ -187,7 +195,9 @@ class TaskSubmitter:
             task.refs = ref
             return ref
         if num_returns >= 0:
-            task.refs = [ObjectRef(client.object_id(task.number, i + 1), client, task) for i in range(num_returns)]
+            task.refs = [
+                ObjectRef(client.object_id(task.number, i + 1), client, task) for i in range(num_returns)
+            ]
             return list(task.refs) if num_returns else None
         if num_returns == STREAMING:
             task.stream = Stream(client, task)
@@ -472,7 +482,9 @@ class TaskSubmitter:
 
     def on_items(self, peer: Peer, number: int, first: int, entries: list[tuple[Any, ...]]) -> None:
         with self._client.lock:
-            inflight = peer.lease.inflight if peer.lease is not None else peer.actor.inflight if peer.actor else {}
+            inflight = (
+                peer.lease.inflight if peer.lease is not None else peer.actor.inflight if peer.actor else {}
+            )
             task = inflight.get(number)
             if task is None or task.stream is None:
                 return
@@ -498,7 +510,9 @@ class TaskSubmitter:
     def _app_error(self, task: PendingTask, blob: bytes, *, is_cancelled: bool) -> None:
         retry = task.template.retry_exceptions
         if is_cancelled or task.is_cancelled:
-            self.fail(task, TaskCancelledError(self._client.task_id(task.number).hex()) if is_cancelled else blob)
+            self.fail(
+                task, TaskCancelledError(self._client.task_id(task.number).hex()) if is_cancelled else blob
+            )
         elif retry and task.retries_left:
             # the class is looked up outside the lock: unpickling runs the user's code
             self._client.defer(lambda: self._retry_or_fail(task, blob, retry))
@@ -648,4 +662,3 @@ def crash_error(name: str, cause: ExitCause | None) -> WorkerCrashedError:
         signal=cause.signal,
         last_lines=cause.last_lines.splitlines(),
     )
-

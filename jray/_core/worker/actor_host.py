@@ -16,13 +16,14 @@ from typing import Any
 from jray._core.client.exits import ActorExit
 from jray._core.client.peers import Peer
 from jray._core.client.results import STREAM_END
+from jray._core.client.streams import settle
 from jray._core.refs import ERROR
 from jray._core.serialization import serialize
 from jray._core.specs import ActorSpec
+from jray._core.wire import messages
 from jray._core.worker.executor import Executor, ItemSender, WorkerFunction
 from jray._core.worker.running import RunningTask, current_task
 from jray._core.worker.tracebacks import task_error
-from jray._core.wire import messages
 from jray.exceptions import ActorDiedError
 
 _DEFAULT_GROUP = "_default"
@@ -99,7 +100,9 @@ class ActorHost:
 
     def _make_pools(self) -> None:
         for group, limit in {_DEFAULT_GROUP: self.spec.max_concurrency, **self._groups}.items():
-            self._pools[group] = concurrent.futures.ThreadPoolExecutor(limit, thread_name_prefix=f"jray-{group}")
+            self._pools[group] = concurrent.futures.ThreadPoolExecutor(
+                limit, thread_name_prefix=f"jray-{group}"
+            )
 
     # -- methods ----------------------------------------------------------------------------------
 
@@ -128,7 +131,9 @@ class ActorHost:
             function = peer.templates[entry[1]]
             pool = self._pools.get(self._group_of(function))
             if pool is None:
-                error = ValueError(f"The actor {self.spec.class_name} has no concurrency group {self._group_of(function)!r}")
+                error = ValueError(
+                    f"The actor {self.spec.class_name} has no concurrency group {self._group_of(function)!r}"
+                )
                 self._executor.send_result(peer, (entry[0], ERROR, task_error(function.name, error), False))
                 continue
             task = RunningTask(peer, entry[0], function, is_actor_call=True)
@@ -209,7 +214,9 @@ class ActorHost:
             value = await value
         return self._executor.pack(task, function, value)
 
-    async def _stream_async(self, task: RunningTask, function: WorkerFunction, values: Any) -> tuple[Any, ...]:
+    async def _stream_async(
+        self, task: RunningTask, function: WorkerFunction, values: Any
+    ) -> tuple[Any, ...]:
         sender = ItemSender(self._executor, task)
         task.peer.executing[task.number] = task
         try:
@@ -277,7 +284,7 @@ class ActorHost:
     def repr(self) -> str:
         """Return what the actor calls itself, if it says more than its class's name."""
         cls = type(self.instance)
-        if cls.__repr__ is object.__repr__:
+        if getattr(cls, "__repr__", None) is object.__repr__:
             return self.spec.class_name
         try:
             return repr(self.instance)
@@ -328,7 +335,7 @@ class _LoopWaiter:
         self._ready = ready
 
     def notify(self) -> None:
-        self._loop.call_soon_threadsafe(lambda: self._ready.done() or self._ready.set_result(None))
+        self._loop.call_soon_threadsafe(settle, self._ready)
 
 
 class _ConstructorTemplate:

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -22,13 +22,13 @@ from jray._core.client.peers import Peer
 from jray._core.client.pump import Waiter
 from jray._core.client.results import MANY, STREAM_END
 from jray._core.client.tasks import DYNAMIC, STREAMING
-from jray._core.refs import ATOM, ERROR, INLINE, PENDING, STORED, ObjectRef
+from jray._core.refs import ATOM, ERROR, INLINE, PENDING, STORED
 from jray._core.serialization import deserialize, is_atom, serialize
 from jray._core.specs import FunctionTemplate
+from jray._core.wire import messages
 from jray._core.worker.output import OutputRouter
 from jray._core.worker.running import RunningTask, current_task
 from jray._core.worker.tracebacks import task_error
-from jray._core.wire import messages
 from jray.exceptions import RayTaskError
 
 #: a task that has run this long is long: what waits behind it goes elsewhere
@@ -53,7 +53,7 @@ class WorkerFunction:
         self.cell = template.cell
         self.backpressure = template.backpressure
         self.average_us: float | None = None
-        self.method = getattr(template, "method", None)
+        self.method: str = getattr(template, "method", "")
         self.concurrency_group = getattr(template, "concurrency_group", "")
         #: a task that must not run twice: no result may be lost with it, or by it
         self.flush_first = isinstance(template, FunctionTemplate) and not template.max_retries
@@ -238,12 +238,14 @@ class Executor:
         if not self.inbox or function.flush_first or function.num_returns < 0:
             self.flush()
 
-    def _call(self, task: RunningTask, function: WorkerFunction, entry: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _call(
+        self, task: RunningTask, function: WorkerFunction | _Undefined, entry: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
         """Return the result of a task in its wire form; never raises."""
         number = task.number
         peer = task.peer
         try:
-            if type(function) is _Undefined:
+            if isinstance(function, _Undefined):
                 function = self._define(peer, entry[1])
                 task.template = function
             callee = function.function
@@ -339,7 +341,9 @@ class Executor:
         if count == 1:
             if inspect.isgenerator(value):
                 value = list(value)
-            if isinstance(value, RayTaskError):  # a task's error, returned bare, is this task's error (Ray's rule)
+            if isinstance(
+                value, RayTaskError
+            ):  # a task's error, returned bare, is this task's error (Ray's rule)
                 return number, ERROR, serialize(value).to_bytes(), False
             entry = self.pack_value(task, 1, value)
             return (number, *entry)
@@ -570,5 +574,3 @@ class ItemSender:
                 self._executor.client.objects.settle_borrows(self._task.peer)
             self._task.peer.connection.send((messages.ITEMS, self._task.number, self.count - len(held), held))
             self._sent_s = perf_counter()
-
-

@@ -95,7 +95,9 @@ class Worker:
         self.client.worker = self
         self._shield.install()
         install(router)
-        frontend.set_frontend(ForwardingFrontend(lambda: self._executor.current if self._executor else None, self._to_node))
+        frontend.set_frontend(
+            ForwardingFrontend(lambda: self._executor.current if self._executor else None, self._to_node)
+        )
         current.client = self.client
 
     @property
@@ -115,7 +117,11 @@ class Worker:
 
     def work(self) -> None:
         """Register, then run tasks or be an actor, until told to end."""
-        facts = {"job_id": self._settings["job_id"], "namespace": self.client.namespace, "worker_id": self.worker_id}
+        facts = {
+            "job_id": self._settings["job_id"],
+            "namespace": self.client.namespace,
+            "worker_id": self.worker_id,
+        }
         self.client.listen()
         self.client.register("worker", facts, self.client.config.worker_start_timeout_s)
         try:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from jray._core.client.frontend import Output, OutputKind
-from jray._core.worker.running import RunningTask, current_task
 from jray._core.wire import messages
+from jray._core.worker.running import RunningTask, current_task
 
 #: what is written is sent at the latest when this much has gathered
 _FLUSH_CHARACTERS = 64 * 1024
@@ -28,7 +28,9 @@ class OutputRouter:
 
     def __init__(self, log_path: str, to_node: Callable[..., None], arm: Callable[[], None]) -> None:
         self._log = os.open(log_path + ".log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._err_log = os.open(log_path + ".err", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._err_log = os.open(
+            log_path + ".err", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
         self._to_node = to_node
         self._arm = arm
         self._lock = threading.Lock()
@@ -75,15 +77,24 @@ class OutputRouter:
             self._to_node(0, kind, text, data, "worker", self._pid, "")
         else:
             task.peer.connection.send(
-                (messages.OUTPUT, task.template.cell, kind, text, data, task.name, self._pid, task.task_id.hex())
+                (
+                    messages.OUTPUT,
+                    task.template.cell,
+                    kind,
+                    text,
+                    data,
+                    task.name,
+                    self._pid,
+                    task.task_id.hex(),
+                )
             )
 
 
 class TaskStream(io.TextIOBase):
     """Stands for sys.stdout or sys.stderr in a worker."""
 
-    encoding = "utf-8"  # type: ignore[assignment]
-    errors = "backslashreplace"  # type: ignore[assignment]
+    encoding = "utf-8"
+    errors = "backslashreplace"
 
     def __init__(self, router: OutputRouter, kind: str, raw: Any) -> None:
         self._router = router
@@ -134,7 +145,15 @@ class ForwardingFrontend:
         return task.template.cell if task is not None else 0
 
     def write(self, output: Output) -> None:
-        fields = (output.cell, output.kind, output.text, output.data, output.task_name, output.pid, output.task_id)
+        fields = (
+            output.cell,
+            output.kind,
+            output.text,
+            output.data,
+            output.task_name,
+            output.pid,
+            output.task_id,
+        )
         task = self._current()
         if task is None or not task.peer.connection.send((messages.OUTPUT, *fields)):
             self._to_node(*fields)

@@ -22,7 +22,9 @@ def user_part(trace: TracebackType | None) -> TracebackType | None:
     return None
 
 
-def task_error(name: str, error: BaseException, *, actor_repr: str | None = None, actor_id: str | None = None) -> bytes:
+def task_error(
+    name: str, error: BaseException, *, actor_repr: str | None = None, actor_id: str | None = None
+) -> bytes:
     """Return, serialized, the RayTaskError that stands for *error* in other processes."""
     text = "".join(traceback.format_exception(type(error), error, user_part(error.__traceback__)))
     failed = RayTaskError(name, text, error, None, os.getpid(), _address(), actor_repr, actor_id)
