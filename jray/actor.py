@@ -100,10 +100,11 @@ class ActorMeta:
 
 def _methods_of(cls: type) -> dict[str, MethodMeta]:
     found: dict[str, MethodMeta] = {}
-    for name, member in inspect.getmembers(cls, inspect.isroutine):
-        raw = inspect.getattr_static(cls, name)
+    for name in dir(cls):
+        member = getattr(cls, name, None)
         if not (inspect.isfunction(member) or inspect.ismethod(member)):
             continue
+        raw = inspect.getattr_static(cls, name)
         is_bound = isinstance(raw, staticmethod | classmethod)
         is_generator = inspect.isgeneratorfunction(member) or inspect.isasyncgenfunction(member)
         options = getattr(member, _OPTIONS_ATTRIBUTE, None) or MethodOptions()
@@ -115,7 +116,7 @@ def _methods_of(cls: type) -> dict[str, MethodMeta]:
 def _is_async(cls: type) -> bool:
     return any(
         inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member)
-        for _, member in inspect.getmembers(cls, inspect.isroutine)
+        for member in (getattr(cls, name, None) for name in dir(cls))
     )
 
 
@@ -127,6 +128,8 @@ class ActorClass:
 
     _jray_class: type
     _jray_options: ActorOptions
+    _jray_methods: dict[str, MethodMeta]
+    _jray_is_async: bool
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise ActorClassInheritanceException(
@@ -193,6 +196,8 @@ def make_actor_class(cls: type, options: ActorOptions) -> ActorClass:
     namespace = {
         "_jray_class": cls,
         "_jray_options": options,
+        "_jray_methods": _methods_of(cls),
+        "_jray_is_async": _is_async(cls),
         "__module__": cls.__module__,
         "__doc__": cls.__doc__,
         "__init__": ActorClass.__init__,
@@ -212,7 +217,7 @@ def _make(
     actor_class: ActorClass, options: ActorOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     cls = actor_class._jray_class
-    is_async = _is_async(cls)
+    is_async = actor_class._jray_is_async
     options.check_at_submit(is_async=is_async)
     client = current.client or current.require()
     constructor = cls.__init__ if cls.__init__ is not object.__init__ else None  # type: ignore[misc]
@@ -220,7 +225,7 @@ def _make(
         CallShape.of(constructor, drop_first=True) if constructor is not None else CallShape("__init__", ())
     )
     shape.check(args, kwargs)
-    methods = _methods_of(cls)
+    methods = actor_class._jray_methods
     meta = ActorMeta(cls.__name__, methods, options.max_task_retries, options.max_pending_calls)
     namespace = options.namespace or client.namespace
     actor_id = os.urandom(12) + client.job_id
@@ -420,9 +425,8 @@ def _handle_class(meta: ActorMeta) -> type[ActorHandle]:
     namespace: dict[str, Any] = {"__slots__": (), "__module__": "jray.actor"}
     for name, method_meta in meta.methods.items():
         # dunder names would change what the handle itself is, except those that say nothing about it
-        if not (name.startswith("__") and name.endswith("__")) or name in ("__init__", "__call__"):
-            if name != "__init__":
-                namespace[name] = _MethodDescriptor(method_meta)
+        if not (name.startswith("__") and name.endswith("__")) or name == "__call__":
+            namespace[name] = _MethodDescriptor(method_meta)
     return type("ActorHandle", (ActorHandle,), namespace)
 
 

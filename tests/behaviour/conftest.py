@@ -66,8 +66,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if name == engine.ENGINE:
                 item.add_marker(pytest.mark.skip(reason=f"{name} differs: {reason}"))
         if engine.ON_RAY and item.get_closest_marker("timeout") is None:
-            # Ray takes seconds to start, and many more on a machine that is busy.
-            item.add_marker(pytest.mark.timeout(240))
+            # Ray takes seconds to start, and many more on a machine that is busy.  A signal would not do:
+            # what its handler raises doesn't come through a `get` that is stuck.
+            item.add_marker(pytest.mark.timeout(120, method="thread"))
     if engine.ON_RAY:
         # Starting Ray is what takes the time, so those that take the shared cluster down come last.
         items.sort(key=lambda item: "no_cluster" in getattr(item, "fixturenames", ()))

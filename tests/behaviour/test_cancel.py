@@ -11,6 +11,7 @@ import pytest
 
 import jray
 from jray.exceptions import RayActorError, TaskCancelledError, WorkerCrashedError
+from tests.behaviour import differences
 from tests.behaviour.support import Bench, Gate, Tally, wait_gone, wait_until
 
 pytestmark = pytest.mark.usefixtures("cluster")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import signal
-import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.behaviour import differences
@@ -55,8 +55,9 @@ def interrupt(folder: Path, how: str, within_s: float) -> None:
     driver = start_driver(folder, SCRIPT, folder, how)
     try:
         wait_until((folder / "waiting").exists, 60)
-        # The note is made just before the wait, so give the process time to be in it.
-        time.sleep(0.3)
+        # The note is made just before the wait; then the process has nothing to do but sleep.
+        process = psutil.Process(driver.pid)
+        wait_until(lambda: process.status() == psutil.STATUS_SLEEPING)
         driver.signal(signal.SIGINT)
         wait_until((folder / "interrupted").exists, within_s, f"interrupt of {how}")
         assert driver.finish().split() == ["finished"]

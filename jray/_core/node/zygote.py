@@ -20,6 +20,8 @@ from typing import Any
 from jray._core.wire import messages
 
 _PR_SET_PDEATHSIG = 1
+#: what workers would else import one by one: numpy if it is there, and what unpickled handles need
+_PRELOADED = ("jray.api", "cloudpickle", "numpy")
 
 
 def end_with_parent(parent: int) -> None:
@@ -36,7 +38,7 @@ def serve(sock: socket.socket, node_pid: int) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
     run_worker = importlib.import_module("jray._core.worker.main").run
-    for name in ("cloudpickle", "numpy"):
+    for name in _PRELOADED:
         try:
             importlib.import_module(name)
         except ImportError:
