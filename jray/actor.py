@@ -467,12 +467,12 @@ def handle_to_self(client: Any, spec: ActorSpec) -> ActorHandle:
 
 def kill(handle: Any, *, no_restart: bool = True) -> None:
     """End an actor at once; its calls fail.  With `no_restart=False` it restarts if it may."""
+    client = current.client or current.require()
     if not isinstance(handle, ActorHandle):
         raise ValueError(
             f"jray.kill() only supported for actors. For tasks, try jray.cancel(). Got: {type(handle)}."
         )
-    client = current.client
-    if handle._jray_client is not client or client is None:
+    if handle._jray_client is not client:
         raise ActorHandleNotFoundError(f"{handle!r} belongs to a session that has ended.")
     client.node.tell(messages.KILL_ACTOR, handle._jray_id, no_restart, "it was killed by jray.kill()")
 

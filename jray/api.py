@@ -367,7 +367,7 @@ def _make_remote(target: Any, options: dict[str, Any]) -> Any:
     if isinstance(target, RemoteFunction | ActorClass):
         raise TypeError(f"{target!r} is remote already.")
     if inspect.isfunction(target) or inspect.isbuiltin(target) or callable(target):
-        if not inspect.isfunction(target) and not inspect.isbuiltin(target):
+        if not inspect.isfunction(target):
             raise TypeError("The @jray.remote decorator must be applied to either a function or a class.")
         is_generator = inspect.isgeneratorfunction(target)
         made = TaskOptions.from_kwargs(

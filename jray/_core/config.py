@@ -41,17 +41,21 @@ class Config:
     function_max_bytes: int = 100 * 1024 * 1024
     #: how many times a crashed task runs again when the option is not given
     task_max_retries: int = 3
+    #: say a task's error once if its last ref goes and nobody got it
+    shows_unhandled_errors: bool = True
     #: run every machine's `check_invariants` after each event (tests)
     validate: bool = False
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Config:
-        """Read the settings; RAY_TASK_MAX_RETRIES is honoured because programs for Ray set it."""
+        """Read the settings; two variables of Ray are honoured, because programs for Ray set them."""
         values: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
             text = environ.get(f"JRAY_{field.name.upper()}")
             if text is None and field.name == "task_max_retries":
                 text = environ.get("RAY_TASK_MAX_RETRIES")
+            if text is None and field.name == "shows_unhandled_errors":
+                text = {"1": "0"}.get(environ.get("RAY_IGNORE_UNHANDLED_ERRORS", ""))
             if text is None:
                 continue
             kind = type(field.default)

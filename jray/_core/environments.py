@@ -35,6 +35,8 @@ def normalize(runtime_env: Mapping[str, Any] | None, parent: Environment = ()) -
                 f"runtime_env={{{field!r}: ...}} is not supported by this version of jray; {_UNSUPPORTED[field]}."
             )
         if field == "env_vars":
+            if value is not None and not isinstance(value, Mapping):
+                raise TypeError(f"runtime_env['env_vars'] must be a dict of str to str, got {value!r}.")
             for name, text in (value or {}).items():
                 if not isinstance(name, str) or not isinstance(text, str):
                     raise TypeError(

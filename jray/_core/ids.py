@@ -68,35 +68,51 @@ class BaseID:
 
 
 class UniqueID(BaseID):
+    """An id with nothing inside to read."""
+
     __slots__ = ()
 
 
 class NodeID(UniqueID):
+    """The id of a node."""
+
     __slots__ = ()
 
 
 class WorkerID(UniqueID):
+    """The id of a worker process."""
+
     __slots__ = ()
 
 
 class ClusterID(UniqueID):
+    """The id of a cluster."""
+
     __slots__ = ()
 
 
 class FunctionID(UniqueID):
+    """The id of a remote function: the hash of its pickle."""
+
     __slots__ = ()
 
 
 class ActorClassID(UniqueID):
+    """The id of an actor class: the hash of its pickle."""
+
     __slots__ = ()
 
 
 class PlacementGroupID(BaseID):
+    """The id of a placement group."""
+
     __slots__ = ()
     SIZE = 18
 
 
 class JobID(BaseID):
+    """The id of a job: what a driver does between joining and leaving."""
+
     __slots__ = ()
     SIZE = JOB_ID_SIZE
 

@@ -27,11 +27,14 @@ INLINE = 2  #: `_data` is the serialized value, bytes
 STORED = 3  #: `_data` is a location in a node's store (see `jray._core.specs.Location`)
 ERROR = 4  #: `_data` is an exception, or the serialized exception, bytes
 
+#: `_nested` of a failed task's ref that nobody has asked yet
+UNSEEN = "unseen"
+
 
 class RefHome(Protocol):
     """What an `ObjectRef` asks of the client that made it."""
 
-    def ref_dropped(self, ref_id: bytes, owner: str | None, state: int, data: Any) -> None: ...
+    def ref_dropped(self, ref_id: bytes, owner: str | None, state: int, data: Any, nested: Any) -> None: ...
     def ref_exported(self, ref: ObjectRef[Any]) -> None: ...
     def ref_from_id(self, ref_id: bytes, owner: str | None) -> ObjectRef[Any]: ...
     def ref_address(self, ref: ObjectRef[Any]) -> str: ...
@@ -89,12 +92,12 @@ class ObjectRef(_Base[T]):
         self._owner = owner
         #: callables to run once the value is known; None: nobody waits
         self._waiters: list[Callable[[ObjectRef[Any]], None]] | None = None
-        #: refs inside the value: they live as long as this one
+        #: refs inside the value: they live as long as this one; of an error, UNSEEN until somebody gets it
         self._nested: Any = None
 
     def __del__(self) -> None:
         if self._tracked:
-            self._client.ref_dropped(self._id, self._owner, self._state, self._data)
+            self._client.ref_dropped(self._id, self._owner, self._state, self._data, self._nested)
 
     # -- identity ---------------------------------------------------------------------------------
 

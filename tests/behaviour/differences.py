@@ -66,3 +66,7 @@ generators_are_plain = _difference(
     "A generator task may `yield from` anything that can be iterated",
     "Ray sends an object of its own into the generator at each step, which a plain iterator doesn't take",
 )
+cancelled_consumers_are_forgotten = _difference(
+    "A task that is cancelled while it waits for an argument costs nothing when the argument comes",
+    "Ray 2.60 aborts the whole driver by a failed check in its core when that happens",
+)

@@ -45,6 +45,7 @@ def test_a_pending_task_is_removed(bench: Bench) -> None:
     assert ran.count() == 0
 
 
+@differences.cancelled_consumers_are_forgotten
 @pytest.mark.sentences("S112")
 def test_a_task_that_waits_for_an_argument_is_removed(bench: Bench) -> None:
     """A task whose argument isn't there is cancelled; its producer goes on."""

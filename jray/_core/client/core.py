@@ -12,7 +12,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from jray._core.client.actors import ActorSubmitter
 from jray._core.client.frontend import Output, OutputKind, get_frontend
@@ -27,11 +27,11 @@ from jray._core.config import Config
 from jray._core.environments import Environment
 from jray._core.ids import TaskIdSource
 from jray._core.refs import ATOM, PENDING, ObjectRef
-from jray._core.serialization import serialize
+from jray._core.serialization import deserialize, serialize
 from jray._core.store.arena import ArenaView
 from jray._core.wire import messages
 from jray._core.wire.connection import Connection, Listener, Message, Reactor
-from jray.exceptions import GetTimeoutError, RaySystemError
+from jray.exceptions import GetTimeoutError, ObjectLostError, RaySystemError
 
 
 class Context(Protocol):
@@ -111,6 +111,9 @@ class CoreClient:
         self._listener: Listener | None = None
         #: whether what tasks write is shown here
         self.shows_output = True
+        #: whether errors that nobody gets are said
+        self.shows_unhandled = config.shows_unhandled_errors
+        self._told_unhandled: bytes | None = None
         #: called once when the node is gone
         self.on_node_lost: Callable[[], None] = lambda: None
         tasks, objects = self.tasks, self.objects
@@ -187,9 +190,9 @@ class CoreClient:
 
     # -- what refs ask (jray._core.refs.RefHome) --------------------------------------------------------
 
-    def ref_dropped(self, ref_id: bytes, owner: str | None, state: int, data: Any) -> None:
+    def ref_dropped(self, ref_id: bytes, owner: str | None, state: int, data: Any, nested: Any) -> None:
         # A finalizer may run anywhere, also with the lock held: leave it for housekeeping.
-        self.objects.dropped.append((ref_id, owner, state, data))
+        self.objects.dropped.append((ref_id, owner, state, data, nested))
         self.pump.nudge()
 
     def ref_exported(self, ref: ObjectRef[Any]) -> None:
@@ -234,6 +237,8 @@ class CoreClient:
         value = self.objects.value
         try:
             for ref in refs:
+                if ref._client is not self:
+                    self._refuse(ref)
                 if ref._state == PENDING:
                     self.wait_value(ref, deadline)
                 values.append(ref._data if ref._state == ATOM else value(ref))
@@ -242,12 +247,15 @@ class CoreClient:
             get_frontend().flush()
         return values
 
+    def _refuse(self, ref: ObjectRef[Any]) -> NoReturn:
+        if ref._client is None:
+            raise ObjectLostError(ref._id.hex())
+        raise RaySystemError(
+            f"{ref!r} belongs to a session that has ended; objects and actors do not outlive jray.shutdown()."
+        )
+
     def wait_value(self, ref: ObjectRef[Any], deadline: float | None) -> None:
         """Block until *ref* has a value or an error."""
-        if ref._client is not self:
-            raise RaySystemError(
-                f"{ref!r} belongs to a session that has ended; objects and actors do not outlive jray.shutdown()."
-            )
         waiter = Waiter()
         with self.lock:
             self.objects.when_ready_locked(ref, waiter.notify)
@@ -372,6 +380,22 @@ class CoreClient:
         """Show what a task wrote, or a message of jray itself."""
         if self.shows_output or output.kind == OutputKind.NOTICE:
             get_frontend().write(output)
+
+    def tell_unhandled(self, blob: bytes) -> None:
+        """Say that a task failed and nobody will ever get its error; the lock is held."""
+        if blob is self._told_unhandled or not self.shows_unhandled or self.is_closing:
+            return
+        self._told_unhandled = blob  # all returns of a task share it
+
+        def tell() -> None:
+            try:
+                error = deserialize(blob)
+            except Exception as failure:  # noqa: BLE001 -- whatever a user's class raises
+                error = f"an exception that cannot be deserialized here: {failure!r}"
+            text = f"Unhandled error (suppress with RAY_IGNORE_UNHANDLED_ERRORS=1): {error}"
+            self.show_output(Output(0, OutputKind.NOTICE, text, None, "jray", 0, ""))
+
+        self.defer(tell)
 
     def _peer_closed(self, peer: Peer) -> None:
         self.tasks.worker_lost(peer)

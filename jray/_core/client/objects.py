@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from jray._core.client.pump import Waiter
 from jray._core.machine.borrows import Borrows
-from jray._core.refs import ATOM, ERROR, INLINE, PENDING, STORED, ObjectRef
+from jray._core.refs import ATOM, ERROR, INLINE, PENDING, STORED, UNSEEN, ObjectRef
 from jray._core.serialization import Serialized, deserialize, is_atom, serialize
 from jray._core.specs import Location
 from jray._core.wire import messages
@@ -43,8 +43,8 @@ class ObjectTable:
         self._lent: dict[bytes, ObjectRef[Any]] = {}
         #: refs in pickles that nobody will account for
         self._pinned: dict[bytes, ObjectRef[Any]] = {}
-        #: what finalizers left to be done: (id, owner, state, data) of dead refs
-        self.dropped: deque[tuple[bytes, str | None, int, Any]] = deque()
+        #: what finalizers left to be done: (id, owner, state, data, nested) of dead refs
+        self.dropped: deque[tuple[bytes, str | None, int, Any, Any]] = deque()
         #: borrows not yet told to their owner: owner -> id -> how many
         self._untold: dict[str, dict[bytes, int]] = {}
         #: borrowed objects whose owner died while we held them
@@ -125,6 +125,7 @@ class ObjectTable:
     def error(self, ref: ObjectRef[Any]) -> BaseException:
         """Return the exception that `get` of this failed ref raises."""
         data = ref._data
+        ref._nested = None
         if isinstance(data, bytes):
             try:
                 data = deserialize(data)
@@ -141,6 +142,9 @@ class ObjectTable:
         ref._data = data
         if state == STORED:
             ref._tracked = True
+        elif state == ERROR and type(data) is bytes and ref._owner is None:
+            ref._tracked = True
+            ref._nested = UNSEEN
         waiters = ref._waiters
         if waiters is not None:
             ref._waiters = None
@@ -304,7 +308,9 @@ class ObjectTable:
         released: dict[str, list[bytes]] = defaultdict(list)
         with self._client.lock:
             while self.dropped:
-                ref_id, owner, state, _ = self.dropped.popleft()
+                ref_id, owner, state, data, nested = self.dropped.popleft()
+                if nested is UNSEEN:
+                    self._client.tell_unhandled(data)
                 known = self._known.get(ref_id)
                 if known is not None and known() is None:
                     del self._known[ref_id]

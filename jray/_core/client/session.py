@@ -27,6 +27,8 @@ _STRIPPED = ("JPY_", "IPY_")
 #: longest name of a socket in a session's directory
 _SOCKET_NAME = "/d4194304-9999.sock"
 _GRACE_S = 5.0
+#: where the head finds its end of the socket pair
+_OWNER_FD = 3
 
 
 class Session:
@@ -100,7 +102,12 @@ def start(
         "address": f"{session_dir}/node.sock",
         "resources": dict(resources.items()),
         "gpu_ids": gpu_ids,
-        "owner_fd": theirs.fileno(),
+        "card_dir": session_dir,
+        "is_zygote": False,
+        # numpy is wanted in the first workers where the user has it already, else only in later ones
+        "eager_zygote": "numpy" in sys.modules,
+        "keep_fd": _OWNER_FD,
+        "owner_fd": _OWNER_FD,
         "owner_pid": os.getpid(),
         "sys_path": sys.path,
     }
@@ -158,7 +165,6 @@ def _spawn(settings: dict[str, Any], theirs: socket.socket, log: int) -> int:
     environ["MPLBACKEND"] = "agg"  # the kernel's own draws into the kernel
     if "OMP_NUM_THREADS" in environ:
         environ["JRAY_USER_OMP_NUM_THREADS"] = environ["OMP_NUM_THREADS"]
-    os.set_inheritable(theirs.fileno(), True)
     return os.posix_spawn(
         sys.executable,
         [sys.executable, "-c", _BOOT, json.dumps(settings)],
@@ -167,6 +173,9 @@ def _spawn(settings: dict[str, Any], theirs: socket.socket, log: int) -> int:
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, log, 1),
             (os.POSIX_SPAWN_DUP2, log, 2),
+            # not by making it inheritable: another thread may start a process at this moment, which would
+            # keep it open and hide the head's death
+            (os.POSIX_SPAWN_DUP2, theirs.fileno(), _OWNER_FD),
         ],
         setsid=True,  # an interrupt of the notebook goes to its whole process group
     )

@@ -28,12 +28,17 @@ class Stream:
         "_taken",
         "_waiters",
         "is_complete",
+        "name",
+        "number",
         "task",
     )
 
     def __init__(self, client: CoreClient, task: Any) -> None:
         self._client = client
-        self.task = task
+        #: the task while it runs; None after, or each would keep the other alive
+        self.task: Any = task
+        self.number: int = task.number
+        self.name: str = task.name
         self._items: deque[ObjectRef[Any]] = deque()
         self._expected = 0
         self._taken = 0
@@ -61,13 +66,14 @@ class Stream:
     def failed(self, error: bytes | BaseException) -> None:
         """The error is the last item."""
         client = self._client
-        ref: ObjectRef[Any] = ObjectRef(client.object_id(self.task.number, self._expected + 1), client)
+        ref: ObjectRef[Any] = ObjectRef(client.object_id(self.number, self._expected + 1), client)
         client.objects.resolve_locked(ref, ERROR, error)
         self._items.append(ref)
         self._complete()
 
     def _complete(self) -> None:
         self.is_complete = True
+        self.task = None
         end, self._end_ref = self._end_ref, None
         if end is not None:
             self._client.objects.resolve_locked(end, 1, None)
@@ -122,7 +128,7 @@ class Stream:
             ref: ObjectRef[Any]
             if self._end_ref is not None:
                 return self._end_ref
-            ref = ObjectRef(client.object_id(self.task.number, 0xFFFFFFFF), client, self.task)
+            ref = ObjectRef(client.object_id(self.number, 0xFFFFFFFF), client, self.task)
             if self.is_complete:
                 client.objects.resolve_locked(ref, 1, None)
             else:
@@ -197,7 +203,7 @@ class ObjectRefGenerator:
         return self._stream.is_complete and not self._stream._items
 
     def task_id(self) -> Any:
-        return ObjectRef(self._stream._client.object_id(self._stream.task.number, 1)).task_id()
+        return ObjectRef(self._stream._client.object_id(self._stream.number, 1)).task_id()
 
     def _refuse(self, name: str) -> NoReturn:
         raise NotImplementedError(
@@ -229,7 +235,7 @@ class ObjectRefGenerator:
         )
 
     def __repr__(self) -> str:
-        return f"ObjectRefGenerator({self._stream.task.name}, {len(self._stream._items)} ready)"
+        return f"ObjectRefGenerator({self._stream.name}, {len(self._stream._items)} ready)"
 
 
 ObjectRefGenerator.__module__ = "jray"

@@ -635,6 +635,8 @@ class TaskSubmitter:
             # it waits for its arguments: when they come it must not start
             task.unready = -1
         self.fail(task, TaskCancelledError(task_id))
+        if not task.template.queue.machine.queue:
+            self._watch_idle(task.template.queue)
 
     def cancel_children(self, parent: Any, *, force: bool) -> None:
         with self._client.lock:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
+import io
 import json
 import os
 import signal
@@ -16,8 +16,9 @@ from typing import Any
 from jray._core.config import Config
 from jray._core.head.service import HeadService
 from jray._core.machine.actors import NameTaken
-from jray._core.node.pool import WorkerPool
+from jray._core.node.pool import WorkerPool, ZygoteProcess
 from jray._core.node.service import LocalWorker, NodeService
+from jray._core.node.strays import adopt_orphans, end_children
 from jray._core.resources import NodeResources, ResourceSet
 from jray._core.specs import ExitCause
 from jray._core.store.arena import Store
@@ -25,8 +26,10 @@ from jray._core.store.sweep import claim, sweep
 from jray._core.wire import messages
 from jray._core.wire.connection import Connection, Listener, Message, Reactor
 
-_PR_SET_CHILD_SUBREAPER = 36
 _TICK_S = 0.5
+_GRACE_S = 5.0
+#: where a zygote finds its socket
+ZYGOTE_FD = 3
 
 
 @dataclasses.dataclass(slots=True)
@@ -45,7 +48,7 @@ class ClientRecord:
 class Daemon:
     """Head and node of one machine in one process."""
 
-    def __init__(self, settings: dict[str, Any], zygote: socket.socket) -> None:
+    def __init__(self, settings: dict[str, Any], zygote: ZygoteProcess) -> None:
         self._settings = settings
         self._config = Config.from_environ()
         self._session_dir: str = settings["session_dir"]
@@ -56,7 +59,13 @@ class Daemon:
         self.node_id = os.urandom(28)
         total = ResourceSet(settings["resources"])
         cpus = max(1, total.get("CPU") // 10_000)
-        pool = WorkerPool(zygote, self._reactor, self._worker_exited)
+        pool = WorkerPool(
+            zygote,
+            lambda: _spawn_zygote(eager=settings["eager_zygote"]),
+            self._reactor,
+            self._worker_exited,
+            self._fail,
+        )
         self._store = Store(
             settings["store_dir"], capacity_bytes=settings["store_bytes"], segment_bytes=self._config.segment_bytes
         )
@@ -283,6 +292,15 @@ class Daemon:
         if not self._is_stopping:
             self.node.worker_exited(worker_id, cause)
 
+    def _fail(self, text: str) -> None:
+        """End this head, because it can do nothing any more, and tell the drivers why."""
+        print(text, flush=True)  # noqa: T201 -- stdout is the head's log
+        for client in list(self._clients.values()):
+            if client.kind == "driver":
+                client.connection.send((messages.NOTICE, 0, f"jray ends: {text}"))
+                client.connection.drain(1.0)
+        self._is_stopping = True
+
     # -- what others find on disk --------------------------------------------------------------------
 
     def _write_card(self) -> None:
@@ -298,7 +316,7 @@ class Daemon:
             "python": sys.executable,
             "created_s": time.time(),
         }
-        path = f"{self._session_dir}/head.json"
+        path = f"{settings['card_dir']}/head.json"
         with open(path + ".new", "w", encoding="utf-8") as file:
             json.dump(card, file)
         os.replace(path + ".new", path)
@@ -309,27 +327,42 @@ class Daemon:
         self._reactor.close()
 
 
-def run(settings: dict[str, Any], zygote_socket: socket.socket, zygote_pid: int) -> None:
+def run(settings: dict[str, Any], zygote_socket: socket.socket, zygote_pid: int, zygote_log: int) -> None:
     """Be the head until told to stop, then leave nothing behind."""
-    # Orphans of dead workers come here and not to the machine's init, which may not reap them.
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    holders = [claim(directory) for directory in (settings["session_dir"], settings["store_dir"])]
+    adopt_orphans()
+    directories = [settings["session_dir"], settings["store_dir"], settings["card_dir"]]
+    holders = [claim(directory) for directory in dict.fromkeys(directories)]
     os.mkdir(f"{settings['session_dir']}/logs", 0o700)
     _log_to(f"{settings['session_dir']}/logs/head.log")
-    owner_fd = settings.get("owner_fd")
+    owner_fd = settings["owner_fd"]
     owner = socket.socket(fileno=owner_fd) if owner_fd is not None else None
-    daemon = Daemon(settings, zygote_socket)
+    daemon = Daemon(settings, ZygoteProcess(zygote_socket, zygote_pid, io.FileIO(zygote_log)))
     try:
         daemon.run(owner)
     finally:
-        try:
-            os.waitpid(zygote_pid, 0)
-            _reap_orphans()
-        except ChildProcessError:
-            pass
+        end_children(_GRACE_S)
         daemon.close()
         for holder in reversed(holders):
             holder.remove()
+
+
+def _spawn_zygote(*, eager: bool) -> ZygoteProcess:
+    """Start a zygote in place of one that died: a new interpreter, for this one has sockets and locks open."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    log = os.memfd_create("jray-zygote-log", os.MFD_CLOEXEC)
+    settings = {"is_zygote": True, "eager_zygote": eager, "keep_fd": ZYGOTE_FD, "sys_path": sys.path}
+    pid = os.posix_spawn(
+        sys.executable,
+        [*sys.orig_argv[:-1], json.dumps(settings)],
+        os.environ,
+        file_actions=[
+            (os.POSIX_SPAWN_DUP2, log, 1),
+            (os.POSIX_SPAWN_DUP2, log, 2),
+            (os.POSIX_SPAWN_DUP2, theirs.fileno(), ZYGOTE_FD),
+        ],
+    )
+    theirs.close()
+    return ZygoteProcess(ours, pid, io.FileIO(log))
 
 
 def _log_to(path: str) -> None:
@@ -337,11 +370,6 @@ def _log_to(path: str) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
-
-
-def _reap_orphans() -> None:
-    while os.waitpid(-1, os.WNOHANG)[0]:
-        pass
 
 
 def _start_time() -> int:

@@ -186,7 +186,7 @@ class Leases:
 
     def actor_made(self, actor_id: bytes, running_request: ResourceSet) -> list[Action]:
         """The constructor is done: hold from now on only what the actor asked for while alive."""
-        worker = self._worker_of(actor_id)
+        worker = self.worker_of(actor_id)
         if worker is None or worker.allocation is None:
             return []
         if worker.allocation.request != running_request:
@@ -363,7 +363,7 @@ class Leases:
         worker.state = ENDING
         return EndWorker(worker.worker_id, reason, force)
 
-    def _worker_of(self, actor_id: bytes) -> PooledWorker | None:
+    def worker_of(self, actor_id: bytes) -> PooledWorker | None:
         return next((w for w in self.workers.values() if w.state == ACTOR and w.actor_id == actor_id), None)
 
     def _tell_wanted(self) -> list[Action]:

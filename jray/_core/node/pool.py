@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import signal
 import socket
-from collections import OrderedDict
+import time
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
+from jray._core.node.strays import end_children
 from jray._core.specs import ExitCause
 from jray._core.wire import messages
 from jray._core.wire.connection import Connection, Message, Reactor
@@ -18,6 +21,10 @@ _TAIL_BYTES = 4096
 _TAIL_LINES = 20
 #: exit causes remembered after the fact, for owners that ask late
 _REMEMBERED = 10_000
+_GRACE_S = 5.0
+#: this many zygotes that die within this long mean that the next will, too
+_MOST_ZYGOTES = 3
+_MOST_ZYGOTES_S = 30.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -29,14 +36,36 @@ class WorkerProcess:
     ended_because: str = ""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class ZygoteProcess:
+    """A zygote, as the node that is its parent knows it."""
+
+    sock: socket.socket
+    pid: int
+    log: io.FileIO  #: what it writes to stdout and stderr
+
+
 class WorkerPool:
-    """Starts and ends workers through the zygote.  `on_exit(worker_id, cause)` is called once for each."""
+    """Starts and ends workers through a zygote, and has another made when that dies.
+
+    `on_exit(worker_id, cause)` is called once for each worker, `on_failure(text)` when nothing helps.
+    """
 
     def __init__(
-        self, zygote: socket.socket, reactor: Reactor, on_exit: Callable[[bytes, ExitCause], None]
+        self,
+        zygote: ZygoteProcess,
+        make_zygote: Callable[[], ZygoteProcess],
+        reactor: Reactor,
+        on_exit: Callable[[bytes, ExitCause], None],
+        on_failure: Callable[[str], None],
     ) -> None:
-        self._zygote = Connection(zygote, reactor, self._handle, lambda _: None)
+        self._make_zygote = make_zygote
+        self._reactor = reactor
         self._on_exit = on_exit
+        self._on_failure = on_failure
+        self._is_closing = False
+        self._deaths_s: deque[float] = deque(maxlen=_MOST_ZYGOTES)
+        self._take_zygote(zygote)
         self.processes: dict[bytes, WorkerProcess] = {}
         self._by_pid: dict[int, WorkerProcess] = {}
         self.causes: OrderedDict[bytes, ExitCause] = OrderedDict()
@@ -44,7 +73,7 @@ class WorkerPool:
     def start(self, worker_id: bytes, settings: dict[str, Any]) -> None:
         """Have a worker forked with these settings; it registers by itself."""
         self.processes[worker_id] = WorkerProcess(worker_id, settings["log_path"])
-        self._zygote.send((messages.FORK, worker_id, settings))
+        self._connection.send((messages.FORK, worker_id, settings))
 
     def kill(self, worker_id: bytes, reason: str) -> None:
         """End a worker and all that it forked, at once."""
@@ -55,6 +84,16 @@ class WorkerPool:
         if process.pid:
             _kill_group(process.pid)
 
+    def close(self) -> None:
+        """End the zygote, all workers, and what these started; blocks until they are gone."""
+        self._is_closing = True
+        # The zygote need not be asked: as it dies its children die too, or come here.
+        end_children(_GRACE_S)
+        self._connection.close()
+        self._zygote.log.close()
+
+    # -- what the zygote says -------------------------------------------------------------------------
+
     def _handle(self, _: Connection, message: Message) -> None:
         if message[0] == messages.FORKED:
             process = self.processes[message[1]]
@@ -64,29 +103,52 @@ class WorkerPool:
                 _kill_group(process.pid)
             return
         _, pid, status = message
-        ended = self._by_pid.pop(pid, None)
-        if ended is None:
-            return
-        del self.processes[ended.worker_id]
-        _kill_group(pid)  # what it forked must not outlive it
+        process = self._by_pid[pid]
+        self._ended(process, status, process.ended_because)
+
+    def _ended(self, process: WorkerProcess, status: int | None, detail: str) -> None:
+        self._by_pid.pop(process.pid, None)
+        del self.processes[process.worker_id]
         cause = ExitCause(
-            pid=pid,
-            exit_code=os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
-            signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
-            last_lines=_tail(ended.log_path + ".err"),
-            detail=ended.ended_because,
+            pid=process.pid,
+            exit_code=os.WEXITSTATUS(status) if status is not None and os.WIFEXITED(status) else None,
+            signal=os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else None,
+            last_lines=_tail_of(process.log_path + ".err"),
+            detail=detail,
         )
-        self.causes[ended.worker_id] = cause
+        self.causes[process.worker_id] = cause
         while len(self.causes) > _REMEMBERED:
             self.causes.popitem(last=False)
-        self._on_exit(ended.worker_id, cause)
+        self._on_exit(process.worker_id, cause)
 
-    def close(self) -> None:
-        """End all workers; the zygote reaps them and ends."""
-        for process in self.processes.values():
-            if process.pid:
-                _kill_group(process.pid)
-        self._zygote.close()
+    # -- the zygote's end -----------------------------------------------------------------------------
+
+    def _take_zygote(self, zygote: ZygoteProcess) -> None:
+        self._zygote = zygote
+        self._connection = Connection(zygote.sock, self._reactor, self._handle, self._zygote_gone)
+
+    def _zygote_gone(self, _: Connection) -> None:
+        """The zygote died, and its workers with it: have another made, and tell of the workers."""
+        if self._is_closing:
+            return
+        dead = self._zygote
+        statuses = end_children(_GRACE_S)
+        how = _describe(statuses.get(dead.pid))
+        said = _tail(dead.log)
+        dead.log.close()
+        self._deaths_s.append(time.monotonic())
+        if len(self._deaths_s) == _MOST_ZYGOTES and self._deaths_s[-1] - self._deaths_s[0] < _MOST_ZYGOTES_S:
+            self._is_closing = True
+            self._on_failure(
+                f"The process that starts workers {how}, {_MOST_ZYGOTES} times within {_MOST_ZYGOTES_S:.0f} s: "
+                f"no worker can run. It said:\n{said or '(nothing)'}"
+            )
+            return
+        # first, because who is told of a dead worker asks for another
+        self._take_zygote(self._make_zygote())
+        detail = f"The process that had started it (pid {dead.pid}) {how}."
+        for process in list(self.processes.values()):
+            self._ended(process, statuses.get(process.pid), process.ended_because or detail)
 
 
 def _kill_group(pid: int) -> None:
@@ -98,12 +160,23 @@ def _kill_group(pid: int) -> None:
             pass
 
 
-def _tail(path: str) -> str:
+def _describe(status: int | None) -> str:
+    if status is None:
+        return "ended"
+    if os.WIFSIGNALED(status):
+        return f"was killed by signal {os.WTERMSIG(status)}"
+    return f"exited with code {os.WEXITSTATUS(status)}"
+
+
+def _tail_of(path: str) -> str:
     try:
-        with open(path, "rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - _TAIL_BYTES))
-            text = file.read().decode("utf-8", "replace")
+        with io.FileIO(path) as file:
+            return _tail(file)
     except FileNotFoundError:
         return ""
-    return "\n".join(text.splitlines()[-_TAIL_LINES:])
+
+
+def _tail(file: io.FileIO) -> str:
+    size = os.fstat(file.fileno()).st_size
+    data = os.pread(file.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+    return "\n".join(data.decode("utf-8", "replace").splitlines()[-_TAIL_LINES:])

@@ -133,6 +133,9 @@ class NodeService:
         spec = self._specs.get(actor_id)
         if spec is not None:
             self.perform(self.leases.actor_made(actor_id, ResourceSet(spec.running_request)))
+            pooled = self.leases.worker_of(actor_id)
+            if pooled is not None and pooled.allocation is not None:
+                self._tell_leased(self.workers[pooled.worker_id], pooled.allocation)
 
     def client_gone(self, client: int, others: list[int]) -> None:
         """A client's connection closed; `others` may have views of what it owned, and are asked."""

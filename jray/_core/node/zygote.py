@@ -6,7 +6,6 @@ hundred times that.  It is also the workers' parent, so it reaps them and tells 
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import os
@@ -17,37 +16,44 @@ import socket
 import sys
 from typing import Any
 
+from jray._core.node.strays import adopt_orphans, end_children, end_strays, end_with_parent
 from jray._core.wire import messages
 
-_PR_SET_PDEATHSIG = 1
-#: what workers would else import one by one: numpy if it is there, and what unpickled handles need
-_PRELOADED = ("jray.api", "cloudpickle", "numpy")
+#: what every worker needs: its main, what unpickled handles need, and the pickler
+_NEEDED = ("jray.api", "cloudpickle")
+#: what many workers need and some installations lack; imported when nobody waits for a fork
+_WANTED = ("numpy",)
+#: nobody waits for a fork when none was asked for during this long
+_QUIET_MS = 60
+_GRACE_S = 5.0
 
 
-def end_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when *parent*, the process that forked it, dies."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before the call
-        os._exit(1)
+def serve(sock: socket.socket, *, eager: bool) -> None:
+    """Fork workers as the node asks, until it closes *sock*; never returns.
 
-
-def serve(sock: socket.socket, node_pid: int) -> None:
-    """Fork workers as the node asks, until it closes *sock*.  Never returns."""
-    end_with_parent(node_pid)
+    `eager`: import all there is to import before the first fork, and not after it.
+    """
+    adopt_orphans()
+    # The node is told of a death in here and kills what this process leaves: one signal must not reach both.
+    os.setsid()
     # A thread pool in here would not survive the fork; workers may still raise the number afterwards.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
     run_worker = importlib.import_module("jray._core.worker.main").run
-    for name in _PRELOADED:
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            if name != "numpy":
-                raise
+    for name in _NEEDED:
+        importlib.import_module(name)
+    zygote = _Zygote(sock, run_worker)
+    if eager:
+        zygote.preload()
+    else:
+        _share_memory()
+    zygote.loop()
+    os._exit(0)
+
+
+def _share_memory() -> None:
     gc.collect()
     gc.freeze()  # or each worker's first collection would copy every page
-    _Zygote(sock, run_worker).loop()
-    os._exit(0)
 
 
 class _Zygote:
@@ -55,25 +61,39 @@ class _Zygote:
         self._sock = sock
         self._run_worker = run_worker
         self._children: set[int] = set()
+        self._has_preloaded = False
         self._signal_read, self._signal_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.set_wakeup_fd(self._signal_write, warn_on_full_buffer=False)
         self._buffer = b""
 
+    def preload(self) -> None:
+        """Import what many workers need."""
+        self._has_preloaded = True
+        for name in _WANTED:
+            try:
+                importlib.import_module(name)
+            except ImportError:
+                pass
+        _share_memory()
+
     def loop(self) -> None:
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         poll.register(self._signal_read, select.POLLIN)
         while True:
-            for fd, _ in poll.poll():
+            ready = poll.poll(None if self._has_preloaded else _QUIET_MS)
+            if not ready:
+                self.preload()
+            for fd, _ in ready:
                 if fd == self._signal_read:
                     os.read(fd, 4096)
-                    self._reap(os.WNOHANG)
+                    self._reap()
                     continue
                 data = self._sock.recv(65536)
-                if not data:
-                    self._end_all()
+                if not data:  # the node closed it or died; what runs on would have nobody
+                    end_children(_GRACE_S)
                     return
                 self._buffer += data
                 self._handle_buffer()
@@ -99,6 +119,7 @@ class _Zygote:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.setsid()
             end_with_parent(zygote)
+            adopt_orphans()
             for fd in (self._sock.fileno(), self._signal_read, self._signal_write):
                 os.close(fd)
             self._run_worker(settings)
@@ -108,16 +129,18 @@ class _Zygote:
             os._exit(70)
         os._exit(0)
 
-    def _reap(self, options: int) -> None:
-        while self._children:
+    def _reap(self) -> None:
+        while True:
             try:
-                pid, status = os.waitpid(-1, options)
+                pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if not pid:
-                return
-            self._children.discard(pid)
-            self._send((messages.REAPED, pid, status))
+                break
+            if pid in self._children:
+                self._children.discard(pid)
+                self._send((messages.REAPED, pid, status))
+        end_strays(self._children)
 
     def _send(self, message: tuple[Any, ...]) -> None:
         data = pickle.dumps(message, 5)
@@ -125,12 +148,3 @@ class _Zygote:
             self._sock.sendall(len(data).to_bytes(4, "little") + data)
         except OSError:  # the node is gone: the next recv says so
             pass
-
-    def _end_all(self) -> None:
-        for pid in self._children:
-            for kill in (os.killpg, os.kill):
-                try:
-                    kill(pid, signal.SIGKILL)
-                except (ProcessLookupError, PermissionError):
-                    pass
-        self._reap(0)

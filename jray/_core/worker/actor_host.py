@@ -45,7 +45,7 @@ class ActorHost:
         self._pools: dict[str, concurrent.futures.ThreadPoolExecutor] = {}
         self._running: dict[tuple[int, int], tuple[RunningTask, Any]] = {}
         self._running_lock = threading.Lock()
-        self._is_exiting = False
+        self.is_exiting = False
         self._stop: Any = None
 
     @property
@@ -152,7 +152,7 @@ class ActorHost:
                 self._running.pop((id(task.peer), task.number), None)
         self._client.objects.settle_borrows(task.peer)
         self._executor.send_result(task.peer, result)
-        if self._is_exiting:
+        if self.is_exiting:
             self._executor.exit_when_idle("exit_actor() was called")
 
     # -- async ------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ class ActorHost:
         if self._client.objects._untold:
             self._client.objects.settle_borrows(task.peer)
         self._executor.send_result(task.peer, result)
-        if self._is_exiting and not self._running and not self._stop.done():
+        if self.is_exiting and not self._running and not self._stop.done():
             self._stop.set_result(None)
 
     async def _call_async(
@@ -293,7 +293,7 @@ class ActorHost:
 
     def exit(self, reason: str) -> None:
         """End the actor after the calls that run now."""
-        self._is_exiting = True
+        self.is_exiting = True
         self._client.node.tell(messages.ACTOR_EXITING, self.spec.actor_id, reason)
         if self._loop is None and not self._pools:
             self._executor.inbox.clear()
@@ -306,7 +306,7 @@ class ActorHost:
             return
 
         def stop_when_done() -> None:
-            self._is_exiting = True
+            self.is_exiting = True
             if not self._running and not self._stop.done():
                 self._stop.set_result(None)
 

@@ -113,10 +113,14 @@ class Executor:
                 peer.templates[template.number] = WorkerFunction(template, None)
         if self.host is not None and self.host.takes(peer, tasks):
             return
+        if self.host is not None and self.host.is_exiting:
+            return  # their caller learns that the actor is dead
         if self._is_retiring:
             peer.connection.send((messages.GIVEN_BACK, [task[0] for task in tasks]))
             return
         self.inbox.extend([(peer, task) for task in tasks])
+        if self.current is not None:
+            self.arm(_HOLD_S)
         self._wake()
 
     def _on_cancel(self, peer: Peer, message: tuple[Any, ...]) -> None:
@@ -224,6 +228,8 @@ class Executor:
         self._started_s = start
         token = current_task.set(task)
         self.current = task
+        if self.inbox and not self._timer_is_set:
+            self.arm(_HOLD_S)
         try:
             result = self._call(task, function, entry)
         finally:
@@ -258,6 +264,9 @@ class Executor:
                 args, kwargs = self.arguments(peer, entry)
                 value = callee(*args, **kwargs)
                 del args, kwargs
+            if task.is_cancelled and self.host is not None:
+                # a call that was told and came to its end is cancelled all the same (Ray's rule)
+                return number, ERROR, self._cancel_error(), True
             if function.num_returns == 1 and is_atom(value):
                 return number, ATOM, value
             return self.pack(task, function, value)
@@ -414,8 +423,6 @@ class Executor:
                 self._held_since = perf_counter()
             self._held.append(result)
             self._held_us += took_us
-        if self.inbox and not self._timer_is_set:
-            self.arm(_HOLD_S)
 
     def send_result(self, peer: Peer, result: tuple[Any, ...]) -> None:
         """Send a result at once, from any thread."""

@@ -81,6 +81,7 @@ class Worker:
             context=self.context,
         )
         self.client.namespace = settings["namespace"]
+        self.client.runtime_env = tuple(settings["runtime_env"].items())
         router = OutputRouter(settings["log_path"], self._to_node, self._arm_output)
         self._router = router
         self._executor = Executor(self.client, router)

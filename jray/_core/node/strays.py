@@ -1,0 +1,81 @@
+"""Owns the end of what processes leave running: the kernel gives orphans to an adopter, which kills them.
+
+A worker adopts what its tasks leave behind, so that this lives as long as the worker, whatever session or
+group it made for itself; the zygote adopts what a dead worker leaves, the node what a dead zygote leaves.
+So a child of the zygote or of the node that it did not start has lost its worker, and nobody wants it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Container, Iterator
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_LOOK_S = 0.001
+
+
+def adopt_orphans() -> None:
+    """Have the kernel make the orphans among this process's descendants its children."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when *parent*, the process that forked it, dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before the call
+        os._exit(1)
+
+
+def children() -> list[int]:
+    """Return the children of this process, those included that ended and were not waited for."""
+    me = os.getpid()
+    try:
+        with open(f"/proc/self/task/{me}/children", "rb") as file:
+            return [int(pid) for pid in file.read().split()]
+    except FileNotFoundError:  # a kernel without that list
+        return [pid for pid, parent in _all_processes() if parent == me]
+
+
+def end_strays(own: Container[int]) -> None:
+    """Kill the children of this process that are not in *own*.  Call it whenever a child ended."""
+    for pid in children():
+        if pid not in own:
+            _kill(pid)
+
+
+def end_children(timeout_s: float) -> dict[int, int]:
+    """Kill and reap all children, and what comes to this process by their death; return the wait statuses."""
+    deadline = time.monotonic() + timeout_s
+    statuses: dict[int, int] = {}
+    while True:
+        end_strays(())
+        try:
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                statuses[ended[0]] = ended[1]
+        except ChildProcessError:
+            return statuses
+        if time.monotonic() > deadline:
+            return statuses
+        time.sleep(_LOOK_S)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):  # PermissionError: it runs a set-user-id program
+        pass
+
+
+def _all_processes() -> Iterator[tuple[int, int]]:
+    """Yield (pid, parent's pid) of each process."""
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    yield int(name), int(file.read().rsplit(b")", 1)[1].split()[1])
+            except OSError:  # it ended meanwhile
+                pass

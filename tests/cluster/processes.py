@@ -1,0 +1,134 @@
+"""Owns what these tests see of a cluster from outside: its processes, its files, and drivers in processes of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import uuid
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.behaviour.support import ROOT, wait_until
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """A running cluster, by what `init` returned."""
+
+    info: dict[str, Any]
+
+    @property
+    def session_dir(self) -> Path:
+        return Path(self.info["session_dir"])
+
+    @property
+    def store_dir(self) -> Path:
+        return Path(self.info["object_store_address"])
+
+    @property
+    def card(self) -> dict[str, Any]:
+        record: dict[str, Any] = json.loads((self.session_dir / "head.json").read_text())
+        return record
+
+    @property
+    def head(self) -> psutil.Process:
+        return psutil.Process(self.card["pid"])
+
+    def zygote(self, *, besides: int = 0) -> psutil.Process:
+        """The process that forks workers, once there is one besides that."""
+
+        def find() -> list[psutil.Process]:
+            return [child for child in self.head.children() if child.pid != besides]
+
+        return wait_until(find, what="a zygote")[0]
+
+    def workers(self, count: int) -> list[psutil.Process]:
+        """The worker processes, once there are that many."""
+        return wait_until(
+            lambda: found if len(found := self.zygote().children()) >= count else [], what=f"{count} workers"
+        )
+
+
+@dataclasses.dataclass
+class Script:
+    """A program in a process of its own."""
+
+    process: subprocess.Popen[str]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def line(self) -> str:
+        """Return the next line that it prints, without its end; AssertionError if it ends first."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            assert self.process.stderr is not None
+            raise AssertionError(f"exit {self.process.wait()}\n{self.process.stderr.read()}")
+        return line.rstrip("\n")
+
+    def say(self, line: str = "") -> None:
+        """Give it a line to read."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def finish(self, timeout: float = 30.0) -> tuple[str, str]:
+        """Wait for a good end and return what it printed: (stdout, stderr)."""
+        out, err = self.process.communicate(timeout=timeout)
+        assert self.process.returncode == 0, f"exit {self.process.returncode}\n{out}\n{err}"
+        return out, err
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """End it by a signal and wait until it is gone."""
+        self.process.send_signal(number)
+        self.process.wait(timeout=10)
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.pid, signal.SIGKILL)
+        self.process.communicate()
+
+
+def start_script(
+    folder: Path, text: str, *arguments: Any, env: dict[str, str], prefix: tuple[str, ...] = ()
+) -> Script:
+    path = folder / f"script_{uuid.uuid4().hex[:8]}.py"
+    path.write_text(textwrap.dedent(text))
+    return Script(
+        subprocess.Popen(
+            [*prefix, sys.executable, str(path), *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**env, "PYTHONPATH": str(ROOT)},
+            cwd=folder,
+            start_new_session=True,
+        )
+    )
+
+
+def left_in(folder: Path) -> set[str]:
+    """The names of sessions' directories in *folder* that no living head holds."""
+    return {path.name for path in folder.glob("jray-[0-9]*") if not _is_held(path / "lock")}
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        with open(lock) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:  # it is just being removed
+        return not lock.parent.exists()
+    return False
