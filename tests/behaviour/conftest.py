@@ -71,7 +71,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(120, method="thread"))
     if engine.ON_RAY:
         # Starting Ray is what takes the time, so those that take the shared cluster down come last.
-        items.sort(key=lambda item: "no_cluster" in getattr(item, "fixturenames", ()))
+        items.sort(key=wants_no_shared_cluster)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -101,10 +101,17 @@ def _last_shutdown() -> Iterator[None]:
     jray.shutdown()
 
 
+def wants_no_shared_cluster(item: Any) -> bool:
+    return "no_cluster" in getattr(item, "fixturenames", ())
+
+
 @pytest.fixture
-def cluster() -> None:
-    """The shared cluster: 2 CPUs, 2 GPUs that need not exist, and 2 of the custom resource "gadget"."""
-    if not jray.is_initialized():
+def cluster(request: pytest.FixtureRequest) -> None:
+    """The shared cluster: 2 CPUs, 2 GPUs that need not exist, and 2 of the custom resource "gadget".
+
+    A test that asks for a fresh one gets none, whatever its module asks for.
+    """
+    if not wants_no_shared_cluster(request.node) and not jray.is_initialized():
         jray.init(**SHARED_CLUSTER)
 
 
@@ -127,8 +134,10 @@ def fresh(no_cluster: None) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def idle(cluster: None) -> None:
+def idle(cluster: None, request: pytest.FixtureRequest) -> None:
     """The shared cluster with every resource free: what earlier tests held has come back."""
+    if wants_no_shared_cluster(request.node):
+        return
     total = jray.cluster_resources()
 
     def all_free() -> bool:

@@ -14,6 +14,12 @@ from tests.behaviour.support import Bench, processes_marked, wait_gone, wait_unt
 from tests.cluster.processes import Cluster
 
 
+@jray.remote
+def own_pid(after_s: float = 0) -> int:
+    time.sleep(after_s)
+    return os.getpid()
+
+
 def test_tasks_run_again_under_a_new_zygote(cluster: Cluster, bench: Bench) -> None:
     """Tasks that ran at the zygote's death are retried; those without retries fail, naming what happened."""
     started, gate = bench.tally(), bench.gate()
@@ -43,7 +49,7 @@ def test_an_idle_cluster_gets_a_new_zygote(cluster: Cluster) -> None:
     workers = [worker.pid for worker in cluster.workers(2)]
     zygote.kill()
     wait_gone(zygote.pid, *workers)
-    pids = jray.get([jray.remote(os.getpid).remote() for _ in range(10)], timeout=20)
+    pids = jray.get([own_pid.remote() for _ in range(10)], timeout=20)
     assert not set(pids) & set(workers)
 
 
@@ -58,6 +64,7 @@ def test_an_actor_restarts_under_a_new_zygote(cluster: Cluster) -> None:
     actor = Actor.remote()
     first = jray.get(actor.pid.remote(), timeout=20)
     cluster.zygote().kill()
+    wait_gone(first)
     assert jray.get(actor.pid.remote(), timeout=20) != first
 
 
@@ -84,7 +91,7 @@ def test_a_zygote_that_dies_again_and_again_ends_the_cluster(
     cluster: Cluster, capfd: pytest.CaptureFixture[str], mark: str
 ) -> None:
     """What cannot work ends with a word about it, and does not try for ever."""
-    ref = jray.remote(time.sleep).options(max_retries=-1).remote(600)
+    ref = own_pid.options(max_retries=-1).remote(600)
     dead = 0
     for _ in range(3):
         zygote = cluster.zygote(besides=dead)

@@ -433,6 +433,8 @@ class CoreClient:
                     actor.flush()
         if self.objects.dropped:
             self.objects.drain_dropped()
+        if self.worker is not None:
+            self.worker.executor.watch()
 
     def dump_error(self, error: BaseException) -> bytes:
         """Return *error* as bytes for another process."""

@@ -63,7 +63,7 @@ class Daemon:
             zygote,
             lambda: _spawn_zygote(eager=settings["eager_zygote"]),
             self._reactor,
-            self._worker_exited,
+            self._workers_exited,
             self._fail,
         )
         self._store = Store(
@@ -78,6 +78,7 @@ class Daemon:
             session_dir=self._session_dir,
             send=self._send,
             job_facts=self._job_facts,
+            fail=self._fail,
             max_starting=max(4, cpus),
             soft_limit=cpus,
         )
@@ -145,16 +146,17 @@ class Daemon:
 
     def _handle(self, connection: Connection, message: Message) -> None:
         client = connection.peer
-        if client is None:
-            if message[0] != messages.REGISTER:
-                connection.close()
-                return
-            client = connection
         try:
-            self._handlers[message[0]](client, message)
+            kind = message[0]
+            if client is None and kind != messages.REGISTER:
+                connection.close()  # a stranger, who must say first who it is
+                return
+            self._handlers[kind](connection if client is None else client, message)
         except Exception:  # noqa: BLE001 -- one bad message must not end everybody's cluster
             traceback.print_exc()
             sys.stderr.flush()
+            if connection.peer is None:
+                connection.close()
 
     def _closed(self, connection: Connection) -> None:
         client: ClientRecord | None = connection.peer
@@ -168,8 +170,7 @@ class Daemon:
             if client.kind == "driver":
                 self._job_left(client)
             elif client.worker_id is not None:
-                # it can do nothing useful any more, even if its process still runs
-                self._pool.kill(client.worker_id, "it closed its connection to the node")
+                self._pool.disconnected(client.worker_id)
         if "owner" in connection.known:
             self._is_stopping = True
 
@@ -288,9 +289,9 @@ class Daemon:
         job = self.head.jobs[job_id]
         return {**job.facts, "namespace": job.namespace}
 
-    def _worker_exited(self, worker_id: bytes, cause: ExitCause) -> None:
+    def _workers_exited(self, ended: list[tuple[bytes, ExitCause]]) -> None:
         if not self._is_stopping:
-            self.node.worker_exited(worker_id, cause)
+            self.node.workers_exited(ended)
 
     def _fail(self, text: str) -> None:
         """End this head, because it can do nothing any more, and tell the drivers why."""

@@ -1,9 +1,9 @@
 """Decides what becomes of each actor of the cluster, and owns the names.  Pure.
 
-    PENDING_CREATION --placed, made--> ALIVE --worker died, restarts left--> RESTARTING --placed, made--> ALIVE
-          |                              |                                        |
-          +-- constructor raised --------+-- no restarts left, killed, -----------+--> DEAD
-                                             exited, last handle gone, owner gone
+PENDING_CREATION --placed, made--> ALIVE --worker died, restarts left--> RESTARTING --placed, made--> ALIVE
+      |                              |                                        |
+      +-- constructor raised --------+-- no restarts left, killed, -----------+--> DEAD
+                                         exited, last handle gone, owner gone
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Place:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Unplace:
-    """Stop looking for a worker."""
+    """It is dead: stop looking for a worker, and forget what was known for restarts."""
 
     actor_id: bytes
 
@@ -124,19 +124,33 @@ class Actors:
     """The cluster's actors."""
 
     def __init__(self) -> None:
+        #: all there ever were: a handle may be older than its actor's death
         self.records: dict[bytes, ActorRecord] = {}
+        self._live: dict[bytes, ActorRecord] = {}
         self._names: dict[tuple[str, str], bytes] = {}
+        #: names given to actors that are not created yet, and the clients that asked
+        self._reserved: dict[tuple[str, str], int] = {}
 
     # -- names ------------------------------------------------------------------------------------
 
-    def reserve(self, namespace: str, name: str, actor_id: bytes) -> bytes:
-        """Give the name to that actor unless somebody has it; return whose it is then."""
-        holder = self._names.setdefault((namespace, name), actor_id)
+    def reserve(self, namespace: str, name: str, actor_id: bytes, client: int = 0) -> bytes:
+        """Give the name to that actor unless somebody has it; return whose it is then.
+
+        It is free again when *client* dies before it has created the actor.
+        """
+        key = (namespace, name)
+        holder = self._names.get(key)
+        if holder is None:
+            holder = self._names[key] = actor_id
+            self._reserved[key] = client
         return holder
 
     def unreserve(self, namespace: str, name: str, actor_id: bytes) -> None:
-        if self._names.get((namespace, name)) == actor_id:
-            del self._names[namespace, name]
+        """Take the name from that actor; nothing happens if it is another's."""
+        key = (namespace, name)
+        if self._names.get(key) == actor_id:
+            del self._names[key]
+            self._reserved.pop(key, None)
 
     def lookup(self, namespace: str, name: str) -> bytes | None:
         return self._names.get((namespace, name))
@@ -148,11 +162,13 @@ class Actors:
 
     def create(self, spec: ActorSpec, client: int) -> list[Action]:
         """An actor is wanted.  Raises NameTaken."""
-        if spec.name is not None and self.reserve(spec.namespace, spec.name, spec.actor_id) != spec.actor_id:
-            raise NameTaken(spec.name)
+        if spec.name is not None:
+            if self.reserve(spec.namespace, spec.name, spec.actor_id, client) != spec.actor_id:
+                raise NameTaken(spec.name)
+            self._reserved.pop((spec.namespace, spec.name), None)
         record = ActorRecord(spec, client)
         record.subscribers.add(client)
-        self.records[spec.actor_id] = record
+        self.records[spec.actor_id] = self._live[spec.actor_id] = record
         return [Place(spec.actor_id)]
 
     def subscribe(self, actor_id: bytes, client: int) -> ActorView | None:
@@ -172,8 +188,8 @@ class Actors:
 
     def made(self, actor_id: bytes, *, address: str, pid: int) -> list[Action]:
         """Its constructor returned."""
-        record = self.records.get(actor_id)
-        if record is None or record.state == DEAD:
+        record = self._live.get(actor_id)
+        if record is None or record.worker_id is None:  # that process is dead already
             return []
         record.state = ALIVE
         record.address, record.pid = address, pid
@@ -181,21 +197,27 @@ class Actors:
 
     def init_failed(self, actor_id: bytes, error: bytes) -> list[Action]:
         """Its constructor raised: no restart helps."""
-        record = self.records.get(actor_id)
-        if record is None or record.state == DEAD:
+        record = self._live.get(actor_id)
+        if record is None:
             return []
-        return self._die(record, DeathCause("its constructor raised an exception", init_error=error), force=True)
+        return self._die(
+            record, DeathCause("its constructor raised an exception", init_error=error), force=True
+        )
 
     def exiting(self, actor_id: bytes, reason: str) -> list[Action]:
         """Its worker ends on purpose: whatever follows is no failure and no reason to restart."""
-        record = self.records.get(actor_id)
-        if record is not None and record.state != DEAD:
-            record.wanted_end = reason
+        record = self._live.get(actor_id)
+        if record is None:
+            return []
+        if record.worker_id is None and record.state == RESTARTING:
+            # the news of the process's end was faster than its last message
+            return self._die(record, DeathCause(reason), force=False)
+        record.wanted_end = reason
         return []
 
     def worker_died(self, actor_id: bytes, cause: ExitCause) -> list[Action]:
-        record = self.records.get(actor_id)
-        if record is None or record.state == DEAD:
+        record = self._live.get(actor_id)
+        if record is None:
             return []
         record.worker_id = None
         record.address, record.pid = "", 0
@@ -210,8 +232,8 @@ class Actors:
         return [Publish(actor_id), Place(actor_id)]
 
     def kill(self, actor_id: bytes, *, no_restart: bool, reason: str) -> list[Action]:
-        record = self.records.get(actor_id)
-        if record is None or record.state == DEAD:
+        record = self._live.get(actor_id)
+        if record is None:
             return []
         limit = record.spec.max_restarts
         if no_restart or (limit >= 0 and record.restarts >= limit):
@@ -222,8 +244,8 @@ class Actors:
 
     def released(self, actor_id: bytes) -> list[Action]:
         """The last handle is gone: let it finish what it has, then end."""
-        record = self.records.get(actor_id)
-        if record is None or record.state == DEAD or record.spec.is_detached:
+        record = self._live.get(actor_id)
+        if record is None or record.spec.is_detached:
             return []
         record.may_restart = False
         record.wanted_end = "all handles to it are gone"
@@ -234,16 +256,20 @@ class Actors:
     def client_gone(self, client: int) -> list[Action]:
         """A client died: the actors it made go too, except detached ones."""
         actions: list[Action] = []
-        for record in self.records.values():
+        for (namespace, name), maker in list(self._reserved.items()):
+            if maker == client:
+                self.unreserve(namespace, name, self._names[namespace, name])
+        for record in list(self._live.values()):
             record.subscribers.discard(client)
-            if record.client == client and not record.spec.is_detached and record.state != DEAD:
+            if record.client == client and not record.spec.is_detached:
                 actions += self._die(record, DeathCause("the process that made it is gone"), force=True)
         return actions
 
     def job_gone(self, job: bytes) -> list[Action]:
+        """A job ended: its actors go too, except detached ones."""
         actions: list[Action] = []
-        for record in self.records.values():
-            if record.spec.job == job and not record.spec.is_detached and record.state != DEAD:
+        for record in list(self._live.values()):
+            if record.spec.job == job and not record.spec.is_detached:
                 actions += self._die(record, DeathCause("its job ended"), force=True)
         return actions
 
@@ -251,11 +277,11 @@ class Actors:
 
     def _die(self, record: ActorRecord, cause: DeathCause, *, force: bool) -> list[Action]:
         spec = record.spec
-        actions: list[Action] = []
-        if record.worker_id is None:
-            actions.append(Unplace(spec.actor_id))
-        elif force:
+        # also where it has a worker: who places actors keeps what restarts need
+        actions: list[Action] = [Unplace(spec.actor_id)]
+        if record.worker_id is not None and force:
             actions.append(EndActorWorker(record.worker_id, force=True, reason=cause.text))
+        del self._live[spec.actor_id]
         record.state = DEAD
         record.cause = cause
         record.worker_id = None
@@ -267,9 +293,19 @@ class Actors:
         return [*actions, Publish(spec.actor_id)]
 
     def check_invariants(self) -> None:
+        """Raise AssertionError unless the tables agree with each other."""
         for (namespace, name), actor_id in self._names.items():
             record = self.records.get(actor_id)
             assert record is None or record.state != DEAD, f"the dead {name} of {namespace} keeps its name"
+            assert (record is None) == ((namespace, name) in self._reserved), f"{name} is reserved for ever"
+        assert self._reserved.keys() <= self._names.keys(), "a reservation of no name"
         for record in self.records.values():
+            spec = record.spec
             assert (record.state == ALIVE) == bool(record.address), "an address without life"
+            assert record.state != ALIVE or record.worker_id is not None, "life without a process"
+            assert record.state != DEAD or record.worker_id is None, "a process without life"
             assert record.state != DEAD or record.cause is not None, "a death without a cause"
+            assert (record.state == DEAD) == (spec.actor_id not in self._live), "the living miscounted"
+            assert spec.max_restarts < 0 or record.restarts <= spec.max_restarts, "more restarts than allowed"
+            if record.state != DEAD and spec.name is not None:
+                assert self._names[spec.namespace, spec.name] == spec.actor_id, "a living actor lost its name"

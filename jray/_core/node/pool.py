@@ -12,13 +12,16 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
-from jray._core.node.strays import end_children
+from jray._core.node.strays import end_children, is_ending
 from jray._core.specs import ExitCause
 from jray._core.wire import messages
 from jray._core.wire.connection import Connection, Message, Reactor
 
 _TAIL_BYTES = 4096
 _TAIL_LINES = 20
+#: where the interpreter's own report of a fatal error begins, and how much before it is of interest
+_FATAL = "Fatal Python error"
+_BEFORE_FATAL = 10
 #: exit causes remembered after the fact, for owners that ask late
 _REMEMBERED = 10_000
 _GRACE_S = 5.0
@@ -48,7 +51,8 @@ class ZygoteProcess:
 class WorkerPool:
     """Starts and ends workers through a zygote, and has another made when that dies.
 
-    `on_exit(worker_id, cause)` is called once for each worker, `on_failure(text)` when nothing helps.
+    `on_exits([(worker_id, cause)...])` is called for those that ended at one time, once for each worker;
+    `on_failure(text)` when nothing helps.
     """
 
     def __init__(
@@ -56,12 +60,12 @@ class WorkerPool:
         zygote: ZygoteProcess,
         make_zygote: Callable[[], ZygoteProcess],
         reactor: Reactor,
-        on_exit: Callable[[bytes, ExitCause], None],
+        on_exits: Callable[[list[tuple[bytes, ExitCause]]], None],
         on_failure: Callable[[str], None],
     ) -> None:
         self._make_zygote = make_zygote
         self._reactor = reactor
-        self._on_exit = on_exit
+        self._on_exits = on_exits
         self._on_failure = on_failure
         self._is_closing = False
         self._deaths_s: deque[float] = deque(maxlen=_MOST_ZYGOTES)
@@ -84,6 +88,12 @@ class WorkerPool:
         if process.pid:
             _kill_group(process.pid)
 
+    def disconnected(self, worker_id: bytes) -> None:
+        """A worker closed its connection to the node: it is about to end, or else it is of no more use."""
+        process = self.processes.get(worker_id)
+        if process is not None and process.pid and not is_ending(process.pid):
+            self.kill(worker_id, "jray ended it, because it had closed its connection to the node.")
+
     def close(self) -> None:
         """End the zygote, all workers, and what these started; blocks until they are gone."""
         self._is_closing = True
@@ -104,22 +114,23 @@ class WorkerPool:
             return
         _, pid, status = message
         process = self._by_pid[pid]
-        self._ended(process, status, process.ended_because)
+        self._on_exits([self._ended(process, status, process.ended_because)])
 
-    def _ended(self, process: WorkerProcess, status: int | None, detail: str) -> None:
+    def _ended(self, process: WorkerProcess, status: int | None, detail: str) -> tuple[bytes, ExitCause]:
         self._by_pid.pop(process.pid, None)
         del self.processes[process.worker_id]
         cause = ExitCause(
             pid=process.pid,
             exit_code=os.WEXITSTATUS(status) if status is not None and os.WIFEXITED(status) else None,
             signal=os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else None,
-            last_lines=_tail_of(process.log_path + ".err"),
+            # Python's stderr first: what the interpreter says at its death comes after that
+            last_lines=(_tail_of(process.log_path + ".stderr") + "\n" + _tail_of(process.log_path + ".err")).strip(),
             detail=detail,
         )
         self.causes[process.worker_id] = cause
         while len(self.causes) > _REMEMBERED:
             self.causes.popitem(last=False)
-        self._on_exit(process.worker_id, cause)
+        return process.worker_id, cause
 
     # -- the zygote's end -----------------------------------------------------------------------------
 
@@ -147,8 +158,12 @@ class WorkerPool:
         # first, because who is told of a dead worker asks for another
         self._take_zygote(self._make_zygote())
         detail = f"The process that had started it (pid {dead.pid}) {how}."
-        for process in list(self.processes.values()):
-            self._ended(process, statuses.get(process.pid), process.ended_because or detail)
+        self._on_exits(
+            [
+                self._ended(process, statuses.get(process.pid), process.ended_because or detail)
+                for process in list(self.processes.values())
+            ]
+        )
 
 
 def _kill_group(pid: int) -> None:
@@ -179,4 +194,8 @@ def _tail_of(path: str) -> str:
 def _tail(file: io.FileIO) -> str:
     size = os.fstat(file.fileno()).st_size
     data = os.pread(file.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
-    return "\n".join(data.decode("utf-8", "replace").splitlines()[-_TAIL_LINES:])
+    lines = data.decode("utf-8", "replace").splitlines()
+    # its list of threads is long, and what matters is above it
+    fatal = next((index for index, line in enumerate(lines) if line.startswith(_FATAL)), len(lines))
+    first = max(0, min(fatal - _BEFORE_FATAL, len(lines) - _TAIL_LINES))
+    return "\n".join(lines[first : first + _TAIL_LINES])

@@ -22,6 +22,9 @@ from jray._core.wire import messages
 #: How a job's workers are told apart: by its id and the hashable form of a runtime environment.
 Pool = tuple[bytes, tuple[tuple[str, Any], ...]]
 
+#: this many workers that end before they register mean that the next will, too
+_MOST_FAILED_STARTS = 5
+
 
 class Cluster(Protocol):
     """What a node tells the head."""
@@ -52,6 +55,7 @@ class NodeService:
         session_dir: str,
         send: Callable[[int, tuple[Any, ...]], None],
         job_facts: Callable[[bytes], dict[str, Any]],
+        fail: Callable[[str], None],
         max_starting: int,
         soft_limit: int,
     ) -> None:
@@ -61,6 +65,7 @@ class NodeService:
         self._session_dir = session_dir
         self._send = send
         self._job_facts = job_facts
+        self._fail = fail
         self.leases = machine.Leases(
             resources, max_starting=max_starting, soft_limit=soft_limit, worker_ids=_worker_ids()
         )
@@ -68,6 +73,8 @@ class NodeService:
         self.workers: dict[bytes, LocalWorker] = {}
         self._specs: dict[bytes, ActorSpec] = {}
         self._restarts: dict[bytes, int] = {}
+        #: workers in a row that ended before they registered
+        self._failed_starts = 0
         self._log_numbers = itertools.count(1)
         self._asked_why: dict[bytes, list[tuple[int, int]]] = {}
         self.cluster: Cluster
@@ -181,8 +188,27 @@ class NodeService:
 
     # -- ends -------------------------------------------------------------------------------------
 
-    def worker_exited(self, worker_id: bytes, cause: ExitCause) -> None:
-        """A worker process was reaped."""
+    def workers_exited(self, ended: list[tuple[bytes, ExitCause]]) -> None:
+        """Worker processes were reaped."""
+        for worker_id, cause in ended:
+            if worker_id in self.workers:
+                self._failed_starts = 0
+            elif not cause.detail:
+                self._failed_starts += 1
+                if self._failed_starts == _MOST_FAILED_STARTS:
+                    self._fail(
+                        f"{_MOST_FAILED_STARTS} workers in a row ended before they could work. The last said:\n"
+                        f"{cause.last_lines or '(nothing)'}"
+                    )
+        # the idle ones first, or what the others ran would be given to them
+        for worker_id, cause in sorted(ended, key=self._is_in_use):
+            self._worker_exited(worker_id, cause)
+
+    def _is_in_use(self, ended: tuple[bytes, ExitCause]) -> bool:
+        pooled = self.leases.workers.get(ended[0])
+        return pooled is not None and pooled.state in (machine.LEASED, machine.ACTOR)
+
+    def _worker_exited(self, worker_id: bytes, cause: ExitCause) -> None:
         pooled = self.leases.workers.get(worker_id)
         self.workers.pop(worker_id, None)
         for client, request in self._asked_why.pop(worker_id, []):

@@ -15,6 +15,8 @@ from collections.abc import Container, Iterator
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+#: of the flags in a process's status: it ends
+_PF_EXITING = 0x4
 _LOOK_S = 0.001
 
 
@@ -63,6 +65,15 @@ def end_children(timeout_s: float) -> dict[int, int]:
         time.sleep(_LOOK_S)
 
 
+def is_ending(pid: int) -> bool:
+    """Tell whether the process has begun to end, or is gone; its descriptors close after it has begun."""
+    try:
+        fields = _stat(pid)
+    except OSError:
+        return True
+    return fields[0] in (b"Z", b"X") or bool(int(fields[6]) & _PF_EXITING)
+
+
 def _kill(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)
@@ -75,7 +86,12 @@ def _all_processes() -> Iterator[tuple[int, int]]:
     for name in os.listdir("/proc"):
         if name.isdecimal():
             try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    yield int(name), int(file.read().rsplit(b")", 1)[1].split()[1])
+                yield int(name), int(_stat(int(name))[1])
             except OSError:  # it ended meanwhile
                 pass
+
+
+def _stat(pid: int) -> list[bytes]:
+    """Return the fields of a process's status from the third on: state, parent ... flags."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rsplit(b")", 1)[1].split()

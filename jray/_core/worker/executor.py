@@ -36,6 +36,8 @@ _LONG_S = 0.004
 #: functions at most this long on average may run while results are held
 _SHORT_US = 400.0
 _HOLD_S = 0.003
+#: how often the output of child processes is looked for while a task runs
+_WATCH_S = 0.25
 
 
 class WorkerFunction:
@@ -71,6 +73,8 @@ class Executor:
         self.router = router
         self.inbox: deque[tuple[Peer, tuple[Any, ...]]] = deque()
         self.current: RunningTask | None = None
+        #: the task that runs, or ran last
+        self._last: RunningTask | None = None
         self._started_s = 0.0
         self._idle: Waiter | None = None
         # reentrant: settling borrows while flushing may poll, and a poll may flush
@@ -227,7 +231,7 @@ class Executor:
         start = perf_counter()
         self._started_s = start
         token = current_task.set(task)
-        self.current = task
+        self.current = self._last = task
         if self.inbox and not self._timer_is_set:
             self.arm(_HOLD_S)
         try:
@@ -427,11 +431,13 @@ class Executor:
     def send_result(self, peer: Peer, result: tuple[Any, ...]) -> None:
         """Send a result at once, from any thread."""
         self.router.flush()
+        self.router.forward_raw(self._last)
         peer.connection.send((messages.DONE, [result], 0.0))
 
     def flush(self) -> None:
         """Send what is held: output first, so that it is shown before the value it belongs to."""
         self.router.flush()
+        self.router.forward_raw(self._last)
         if self._held:
             with self._lock:
                 self._flush_held()
@@ -461,6 +467,8 @@ class Executor:
         if items is not None:
             items.flush()
         running = self.current
+        if running is not None:
+            self.router.forward_raw(running)
         if running is None or threading.current_thread() is threading.main_thread():
             return
         if self._held:
@@ -471,6 +479,11 @@ class Executor:
                 self.give_back()
             else:
                 self.arm(_HOLD_S)
+
+    def watch(self) -> None:
+        """Look now and then at what a long task writes; called before each poll of the I/O thread."""
+        if self.current is not None and not self._timer_is_set:
+            self.arm(_WATCH_S)
 
     def give_back(self) -> None:
         """Return what has not been started to its owners."""

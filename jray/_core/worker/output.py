@@ -1,4 +1,12 @@
-"""Owns what tasks write: tags each piece with its task and sends it to where the task came from."""
+"""Owns what tasks write: tags each piece with its task and sends it to where the task came from.
+
+What goes through `sys.stdout` and `sys.stderr` is known by its task.  What is written to the descriptors
+behind them, by C code and child processes, goes to a file first, and is counted to the task that runs, or
+ran last, in the main thread.
+
+    log_path.log, .stderr    what Python code wrote
+    log_path.out, .err       what was written to descriptors 1 and 2
+"""
 
 from __future__ import annotations
 
@@ -27,10 +35,13 @@ class OutputRouter:
     """
 
     def __init__(self, log_path: str, to_node: Callable[..., None], arm: Callable[[], None]) -> None:
-        self._log = os.open(log_path + ".log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._err_log = os.open(
-            log_path + ".err", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._log = os.open(log_path + ".log", flags, 0o600)
+        self._err_log = os.open(log_path + ".stderr", flags, 0o600)
+        self._raw = [
+            _RawFile(os.open(log_path + suffix, os.O_RDONLY | os.O_CLOEXEC), kind)
+            for suffix, kind in ((".out", OutputKind.STDOUT), (".err", OutputKind.STDERR))
+        ]
         self._to_node = to_node
         self._arm = arm
         self._lock = threading.Lock()
@@ -72,6 +83,18 @@ class OutputRouter:
             for task, kind, texts in held:
                 self._send(task, kind, "".join(texts), None)
 
+    def forward_raw(self, task: RunningTask | None) -> None:
+        """Send what was written to the descriptors since the last time, as *task*'s."""
+        for raw in self._raw:
+            size = os.fstat(raw.fd).st_size
+            if size == raw.position:
+                continue
+            with self._lock:
+                data = os.pread(raw.fd, size - raw.position, raw.position)
+                raw.position += len(data)
+                if data:
+                    self._send(task, raw.kind, data.decode("utf-8", "backslashreplace"), None)
+
     def _send(self, task: RunningTask | None, kind: str, text: str, data: dict[str, Any] | None) -> None:
         if task is None:
             self._to_node(0, kind, text, data, "worker", self._pid, "")
@@ -88,6 +111,17 @@ class OutputRouter:
                     task.task_id.hex(),
                 )
             )
+
+
+class _RawFile:
+    """A file that a descriptor of this process writes, and how far it has been read."""
+
+    __slots__ = ("fd", "kind", "position")
+
+    def __init__(self, fd: int, kind: str) -> None:
+        self.fd = fd
+        self.kind = kind
+        self.position = os.fstat(fd).st_size
 
 
 class TaskStream(io.TextIOBase):
