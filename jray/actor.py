@@ -469,7 +469,7 @@ def kill(handle: Any, *, no_restart: bool = True) -> None:
     """End an actor at once; its calls fail.  With `no_restart=False` it restarts if it may."""
     client = current.client or current.require()
     if not isinstance(handle, ActorHandle):
-        raise ValueError(
+        raise ValueError(  # noqa: TRY004 -- the class is Ray's
             f"jray.kill() only supported for actors. For tasks, try jray.cancel(). Got: {type(handle)}."
         )
     if handle._jray_client is not client:

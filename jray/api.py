@@ -180,7 +180,7 @@ def init(
     return _state.context
 
 
-def shutdown(*, wait_for_processes: bool = False) -> None:
+def shutdown(*, wait_for_processes: bool = False) -> None:  # noqa: ARG001 -- see below
     """Leave the cluster; a head that `init` started ends with all its processes.  Does nothing twice.
 
     Always waits for the processes; `wait_for_processes` is accepted because Ray has it.
@@ -411,7 +411,7 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
     if isinstance(refs, ObjectRefGenerator):
         return refs
     if not isinstance(refs, list):
-        raise ValueError(
+        raise ValueError(  # noqa: TRY004 -- the class is Ray's
             f"Invalid type of object refs, {type(refs)}, is given. 'object_refs' must either be an ObjectRef or a "
             "list of ObjectRefs. "
         )
@@ -444,7 +444,9 @@ def wait(
     # by kinds and not one by one: waiting for one at a time over many refs must not look at each in Python
     for kind in set(map(type, refs)):
         if not issubclass(kind, ObjectRef | ObjectRefGenerator):
-            raise TypeError(f"wait() expected a list of ObjectRef or ObjectRefGenerator, got list containing {kind}")
+            raise TypeError(
+                f"wait() expected a list of ObjectRef or ObjectRefGenerator, got list containing {kind}"
+            )
     if len(set(map(id, refs))) != len(refs):
         raise ValueError("Wait requires a list of unique ray_waitables.")
     if num_returns <= 0:

@@ -5,20 +5,20 @@ usage: python tools/lab_screenshots.py NOTEBOOK... [--output FOLDER] [--themes l
 Each notebook is copied, so the saved one stays as it is; opened; run from its first to its last cell; and
 photographed page by page in each theme.  Ends with status 1 if a cell of any of them raised.
 
-Needs JupyterLab and selenium in this Python's environment, and a Chromium with its driver on the PATH (on
-Debian: the packages chromium and chromium-driver).
+Needs JupyterLab in this Python's environment, and a Chromium with its driver on the PATH (on Debian: the
+packages chromium and chromium-driver).
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import http.client
 import json
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -26,21 +26,24 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
-
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
-WINDOW = (1280, 1500)
-START_S = 60.0
+WINDOW = "window-size=1280,1500"
+#: Seconds that a program, a kernel or a page may take to be ready.
+START_S = 60
+#: Seconds that all cells of a notebook may take.
+SCRIPT_S = 600
 #: JupyterLab settings: every cell is drawn, also those out of view, and no news are fetched.
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
-#: What the pages are of, and what scrolls.
-NOTEBOOK = "const notebook = window.jupyterapp.shell.currentWidget; const pane = notebook.content.outerNode;"
+#: In the page: the open notebook, what scrolls in it, and whether its kernel has nothing to do.
+NOTEBOOK = "window.jupyterapp.shell.currentWidget"
+PANE = f"{NOTEBOOK}.content.outerNode"
+IS_IDLE = f"{NOTEBOOK}.sessionContext.session?.kernel?.status === 'idle'"
 
 
 def free_port() -> int:
@@ -50,7 +53,42 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until_it_answers(server: subprocess.Popen[bytes], port: int) -> None:
+def program(name: str) -> str:
+    """Return where a program is.
+
+    Raises:
+        SystemExit: it is nowhere on the PATH.
+    """
+    path = shutil.which(name)
+    if path is None:
+        raise SystemExit(
+            f"{name} is not on the PATH; on Debian, install the packages chromium and chromium-driver."
+        )
+    return path
+
+
+@contextlib.contextmanager
+def process(command: list[str], log: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server until the end of the block, its output in *log*, which an error carries along."""
+    with log.open("wb") as stream:
+        server = subprocess.Popen(
+            command, env={**os.environ, **variables}, stdout=stream, stderr=stream, start_new_session=True
+        )
+    try:
+        yield server
+    except RuntimeError as error:
+        error.add_note(log.read_text(encoding="utf-8", errors="replace")[-2000:])
+        raise
+    finally:
+        server.terminate()  # it ends its own children first
+        try:
+            server.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def wait_until_it_answers(server: subprocess.Popen[bytes], port: int, path: str) -> None:
     """Return when the server answers.
 
     Raises:
@@ -58,13 +96,15 @@ def wait_until_it_answers(server: subprocess.Popen[bytes], port: int) -> None:
     """
     deadline_s = time.monotonic() + START_S
     while time.monotonic() < deadline_s and server.poll() is None:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            connection.request("GET", "/api")
+        with (
+            contextlib.suppress(OSError, http.client.HTTPException),
+            contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection,
+        ):
+            connection.request("GET", path)
             if connection.getresponse().status == http.client.OK:
                 return
         time.sleep(0.1)
-    raise RuntimeError(f"JupyterLab did not answer on port {port} within {START_S:g} s.")
+    raise RuntimeError(f"{server.args!r} did not answer on port {port} within {START_S:g} s.")
 
 
 @contextlib.contextmanager
@@ -81,105 +121,124 @@ def lab(folder: Path, home: Path) -> Iterator[str]:
         f"--IdentityProvider.token={token}",
         *(["--allow-root"] if os.getuid() == 0 else []),
     ]
-    environment = {
-        **os.environ,
-        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
-        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
-        "JUPYTER_CONFIG_DIR": str(home / "config"),
-        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
-        "IPYTHONDIR": str(home / "ipython"),
+    folders = {
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "IPYTHONDIR": "ipython",
     }
-    log = home / "lab.log"
-    with log.open("wb") as stream:
-        server = subprocess.Popen(
-            command, env=environment, stdout=stream, stderr=stream, start_new_session=True
-        )
-    try:
-        try:
-            wait_until_it_answers(server, port)
-        except RuntimeError as error:
-            error.add_note(log.read_text(encoding="utf-8", errors="replace")[-2000:])
-            raise
+    variables = {variable: str(home / name) for variable, name in folders.items()}
+    with process(command, home / "lab.log", **variables) as server:
+        wait_until_it_answers(server, port, "/api")
         yield f"http://127.0.0.1:{port}/doc/tree/{{}}?reset&token={token}"
-    finally:
-        server.send_signal(signal.SIGTERM)  # it ends its kernels first
-        try:
-            server.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+
+
+class Page:
+    """A page in a browser, steered as the W3C's WebDriver protocol says."""
+
+    def __init__(self, port: int, capabilities: dict[str, Any]) -> None:
+        self._port = port
+        self._session = self._call("POST", "/session", {"capabilities": {"alwaysMatch": capabilities}})[
+            "sessionId"
+        ]
+        self._ask("POST", "timeouts", {"script": SCRIPT_S * 1000})
+
+    def open(self, address: str) -> None:
+        self._ask("POST", "url", {"url": address})
+
+    def evaluate(self, script: str) -> Any:
+        """Return what the body of a JavaScript function returns; waits for a promise."""
+        return self._ask("POST", "execute/sync", {"script": script, "args": []})
+
+    def screenshot(self) -> bytes:
+        """Return what is in view, as PNG."""
+        return base64.b64decode(self._ask("GET", "screenshot"))
+
+    def close(self) -> None:
+        self._ask("DELETE", "")
+
+    def _ask(self, method: str, what: str, body: dict[str, Any] | None = None) -> Any:
+        return self._call(method, f"/session/{self._session}/{what}".rstrip("/"), body)
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=SCRIPT_S + 10)
+        with contextlib.closing(connection):
+            connection.request(method, path, None if body is None else json.dumps(body))
+            response = connection.getresponse()
+            value = json.load(response)["value"]
+        if response.status != http.client.OK:
+            raise RuntimeError(f"{method} {path}: {value['error']}: {value['message']}")
+        return value
 
 
 @contextlib.contextmanager
-def browser(home: Path) -> Iterator[Chrome]:
+def browser(home: Path) -> Iterator[Page]:
     """Run Chromium without a window, its profile in *home*."""
-    options = ChromeOptions()
-    options.binary_location = shutil.which("chromium") or shutil.which("google-chrome") or ""
-    for flag in (
+    flags = (
         *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "hide-scrollbars"),
         *("disable-background-networking", "disable-component-update", "disable-sync"),
-        *("disable-dev-shm-usage", f"user-data-dir={home / 'chromium'}", "window-size={},{}".format(*WINDOW)),
-    ):
-        options.add_argument(f"--{flag}")
-    driver = Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    try:
-        driver.set_script_timeout(300)
-        yield driver
-    finally:
-        driver.quit()
+        *("disable-dev-shm-usage", f"user-data-dir={home / 'chromium'}", WINDOW),
+    )
+    chrome = {"binary": program("chromium"), "args": [f"--{flag}" for flag in flags]}
+    port = free_port()
+    with process([program("chromedriver"), f"--port={port}"], home / "driver.log") as driver:
+        wait_until_it_answers(driver, port, "/status")
+        page = Page(port, {"goog:chromeOptions": chrome})
+        try:
+            yield page
+        finally:
+            page.close()
 
 
-def await_true(driver: Chrome, condition: str) -> None:
+def await_true(page: Page, condition: str) -> None:
     """Return when the JavaScript *condition* holds.
 
     Raises:
         RuntimeError: it does not within the time for a start.
     """
     deadline_s = time.monotonic() + START_S
-    while not driver.execute_script(f"return Boolean({condition})"):  # type: ignore[no-untyped-call]
+    while not page.evaluate(f"return Boolean({condition})"):
         if time.monotonic() > deadline_s:
             raise RuntimeError(f"In the page this did not come true within {START_S:g} s: {condition}")
         time.sleep(0.1)
 
 
-def command(driver: Chrome, name: str, arguments: str = "{}") -> None:
+def carry_out(page: Page, command: str, **arguments: str) -> None:
     """Carry out a command of JupyterLab; blocks until it is done."""
-    driver.execute_async_script(  # type: ignore[no-untyped-call]
-        "const done = arguments[arguments.length - 1];"
-        f"window.jupyterapp.commands.execute('{name}', {arguments}).then(() => done(), () => done());"
+    # an answer of the command's own would have to be JSON
+    page.evaluate(
+        f"return window.jupyterapp.commands.execute('{command}', {json.dumps(arguments)}).then(() => null)"
     )
 
 
-def run_all(driver: Chrome) -> list[str]:
+def run_all(page: Page) -> list[str]:
     """Run the open notebook; return what its cells raised, once its kernel is idle."""
-    await_true(driver, "window.jupyterapp && window.jupyterapp.shell.currentWidget?.sessionContext?.isReady")
-    await_true(driver, "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'")
-    command(driver, "notebook:run-all-cells")
-    await_true(driver, "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'")
-    found: list[str] = driver.execute_script(  # type: ignore[no-untyped-call]
-        f"{NOTEBOOK} return notebook.model.toJSON().cells.flatMap(cell => cell.outputs ?? [])"
-        ".filter(output => output.output_type === 'error').map(output => `${output.ename}: ${output.evalue}`);"
+    await_true(page, f"window.jupyterapp && {NOTEBOOK}?.sessionContext?.isReady")
+    await_true(page, IS_IDLE)
+    carry_out(page, "notebook:run-all-cells")
+    await_true(page, IS_IDLE)
+    errors: list[str] = page.evaluate(
+        f"return {NOTEBOOK}.model.toJSON().cells.flatMap(cell => cell.outputs ?? [])"
+        ".filter(output => output.output_type === 'error').map(output => `${output.ename}: ${output.evalue}`)"
     )
-    return found
+    return errors
 
 
-def photograph(driver: Chrome, folder: Path, stem: str) -> int:
+def photograph(page: Page, folder: Path, stem: str) -> int:
     """Save the open notebook page by page; return how many pages it has."""
-    driver.execute_script(f"{NOTEBOOK} pane.scrollTop = 0;")  # type: ignore[no-untyped-call]
-    page = 0
-    is_end = False
-    while not is_end:
-        page += 1
-        time.sleep(0.5)  # for what is drawn when it comes into view
-        driver.save_screenshot(str(folder / f"{stem}-{page:02}.png"))
-        is_end = driver.execute_script(  # type: ignore[no-untyped-call]
-            f"{NOTEBOOK} const before = pane.scrollTop; pane.scrollTop += pane.clientHeight - 60;"
-            "return pane.scrollTop === before;"
+    page.evaluate(f"{PANE}.scrollTop = 0")
+    number = 0
+    while True:
+        number += 1
+        time.sleep(0.5)  # for what is drawn when it comes into view: nothing tells when
+        (folder / f"{stem}-{number:02}.png").write_bytes(page.screenshot())
+        has_moved = page.evaluate(
+            f"const pane = {PANE}; const before = pane.scrollTop;"
+            "pane.scrollTop += pane.clientHeight - 60; return pane.scrollTop > before"
         )
-    if page > 1:  # the last step moved nothing
-        (folder / f"{stem}-{page:02}.png").unlink()
-        page -= 1
-    return page
+        if not has_moved:
+            return number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -194,28 +253,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no theme is called {', '.join(sorted(unknown))}; there are {', '.join(THEMES)}")
 
     options.output.mkdir(parents=True, exist_ok=True)
-    failed = False
+    has_failed = False
     with tempfile.TemporaryDirectory(prefix="lab-") as temporary:
         home = Path(temporary)
         folder = home / "notebooks"
         folder.mkdir()
         for notebook in options.notebooks:
             shutil.copy(notebook, folder)
-        with lab(folder, home) as address, browser(home) as driver:
+        with lab(folder, home) as address, browser(home) as page:
             for notebook in options.notebooks:
-                driver.get(address.format(quote(notebook.name)))
+                page.open(address.format(quote(notebook.name)))
                 started_s = time.monotonic()
-                errors = run_all(driver)
-                print(f"{notebook.name} ran in {time.monotonic() - started_s:.1f} s, start of the kernel included")
+                errors = run_all(page)
+                took = f"{time.monotonic() - started_s:.1f} s"
+                print(f"{notebook.name} ran in {took}, start of the kernel included")
                 for error in errors:
                     print(f"  a cell raised {error}")
-                failed = failed or bool(errors)
+                has_failed = has_failed or bool(errors)
                 for theme in themes:
-                    command(driver, "apputils:change-theme", f"{{theme: '{THEMES[theme]}'}}")
-                    pages = photograph(driver, options.output, f"{notebook.stem}-{theme}")
+                    carry_out(page, "apputils:change-theme", theme=THEMES[theme])
+                    pages = photograph(page, options.output, f"{notebook.stem}-{theme}")
                     print(f"  {theme}: {pages} pages in {options.output}")
-                command(driver, "notebook:shutdown-kernel")
-    return 1 if failed else 0
+                carry_out(page, "notebook:shutdown-kernel")
+    return 1 if has_failed else 0
 
 
 if __name__ == "__main__":

@@ -209,8 +209,10 @@ def test_kill_with_restart(bench: Bench) -> None:
     first = jray.get(mortal.pid.remote())
     jray.kill(mortal, no_restart=False)
     wait_gone(first)
-    assert get_when_up(mortal.pid.remote) != first
+    second = get_when_up(mortal.pid.remote)
+    assert second != first
     jray.kill(mortal)
+    wait_gone(second)
     with pytest.raises(ActorDiedError):
         jray.get(mortal.add.remote())
     assert starts.count() == 2
@@ -483,8 +485,9 @@ def test_an_actor_dies_with_its_owner(bench: Bench) -> None:
 def test_the_error_names_the_actor(bench: Bench) -> None:
     """ActorDiedError has the actor's id, and isn't an error of the constructor."""
     mortal = Mortal.remote(bench.tally("starts"))
-    jray.get(mortal.add.remote())
+    pid = jray.get(mortal.pid.remote())
     jray.kill(mortal)
+    wait_gone(pid)
     with pytest.raises(ActorDiedError) as caught:
         jray.get(mortal.add.remote())
     assert caught.value.actor_id == mortal._actor_id.hex()  # noqa: SLF001 - used by programs for Ray

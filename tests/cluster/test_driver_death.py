@@ -73,6 +73,7 @@ BUSY = """
         time.sleep(0.01)
     print(json.dumps([context.address_info, {name: int(open(f"{folder}/{name}").read()) for name in names}]))
     sys.stdout.flush()
+    sys.stdin.readline()
     if sys.argv[2] == "wait":
         time.sleep(600)
     if sys.argv[2] == "get":
@@ -89,11 +90,12 @@ BUSY = """
 
 
 def start_busy(script: Callable[..., Script], folder: Path, mark: str, how: str) -> tuple[Script, dict[str, str], set[int]]:
-    """Start the busy driver; return it, what its `init` returned, and all other processes that belong to it."""
+    """Start the busy driver; return it, what its `init` returned, and its other processes."""
     program = script(BUSY, folder, how)
     info, pids = json.loads(program.line())
     found = {process.pid for process in processes_marked(mark, besides=[program.pid])}
     assert set(pids.values()) <= found, "a process that nobody sees cannot be looked for"
+    program.say("go on")
     return program, info, found
 
 

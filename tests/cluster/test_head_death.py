@@ -26,6 +26,11 @@ def wait_here(bench: Bench) -> None:
 
 
 @jray.remote
+def sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+@jray.remote
 class Actor:
     def wait_here(self, bench: Bench) -> None:
         bench.tally("started").add(os.getpid())
@@ -79,7 +84,7 @@ def test_a_new_cluster_can_be_started_after_a_heads_death(
     ref = jray.put(bytes(1_000_000))
     os.kill(cluster.head.pid, signal.SIGKILL)
     with pytest.raises(RaySystemError):
-        jray.get(jray.remote(time.sleep).remote(600), timeout=20)
+        jray.get(sleep.remote(600), timeout=20)
     again = Cluster(jray.init(num_cpus=1).address_info)
     assert jray.get(jray.remote(lambda: 1).remote(), timeout=20) == 1
     wait_until(lambda: left_in(runtime_dir) == set(), 5, "a clean runtime directory")

@@ -46,8 +46,11 @@ class NodeLink:
         if not self.connection.send((kind, number, *arguments)):
             self._pending.pop(number, None)
             raise RaySystemError(GONE)
-        if not self.pump.wait(waiter, timeout_s) or not box:
+        try:
+            self.pump.wait(waiter, timeout_s)
+        finally:
             self._pending.pop(number, None)
+        if not box:
             raise RaySystemError(GONE if not self.connection.is_open else "the head did not answer in time")
         is_error, value = box
         if is_error:

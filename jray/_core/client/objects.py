@@ -84,16 +84,20 @@ class ObjectTable:
     def write_stored(self, ref_id: bytes, serialized: Serialized, owner: int) -> Location:
         """Write a value into this node's store, sealed for the client numbered *owner*."""
         client = self._client
-        kind, answer = client.node.request(messages.CREATE, ref_id, serialized.size)
+        try:
+            kind, answer = client.node.request(messages.CREATE, ref_id, serialized.size)
+            if kind == "block":
+                client.arena.write(answer, serialized.parts())
+        except OSError as error:
+            client.node.tell(messages.ABORT, ref_id)
+            raise ObjectStoreFullError(needed_bytes=serialized.size) from error
+        except BaseException:  # an interrupt, above all: nobody else would give the block back
+            client.node.tell(messages.ABORT, ref_id)
+            raise
         if kind == "full":
             raise ObjectStoreFullError(**answer)
         if kind == "failed":
             raise RaySystemError(f"the store could not make room for {serialized.size} bytes: {answer}")
-        try:
-            client.arena.write(answer, serialized.parts())
-        except OSError as error:
-            client.node.tell(messages.ABORT, ref_id)
-            raise ObjectStoreFullError(needed_bytes=serialized.size) from error
         client.node.tell(messages.SEAL, ref_id, owner)
         return Location(client.node_id, answer.segment, answer.offset, answer.size)
 
@@ -257,7 +261,6 @@ class ObjectTable:
         """Ask the owner of a borrowed ref for its value, once."""
         if ref._data is not None or ref._owner is None:
             return
-        ref._data = _ASKED
         try:
             self.tell_borrows_locked()
             peer = self._client.peers.get(ref._owner)
@@ -265,6 +268,8 @@ class ObjectTable:
             self._lost_owner_locked(ref._owner)
             return
         peer.connection.send((messages.WANT, ref._id))
+        # last: interrupted before, it is asked again, and a second answer does no harm
+        ref._data = _ASKED
 
     def on_want(self, peer: Peer, ref_id: bytes) -> None:
         with self._client.lock:

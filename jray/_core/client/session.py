@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from jray._core.client.core import CoreClient, DriverContext
@@ -16,12 +17,15 @@ from jray._core.config import Config
 from jray._core.refs import current
 from jray._core.resources import ResourceSet
 from jray._core.store.arena import choose_place, default_capacity, free_bytes
-from jray._core.store.sweep import session_directory
+from jray._core.store.sweep import session_directory, sweep
 from jray._core.wire import messages
 from jray._core.wire.connection import Reactor, check_path, connect, socket_pair
 from jray.exceptions import RaySystemError
 
-_BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1])['sys_path']; from jray._core.daemon.main import main; main()"
+_BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1])['sys_path']; "
+    "from jray._core.daemon.main import main; main()"
+)
 #: what a kernel exports for itself and workers must not believe
 _STRIPPED = ("JPY_", "IPY_")
 #: longest name of a socket in a session's directory
@@ -34,9 +38,13 @@ _OWNER_FD = 3
 class Session:
     """A client together with the head process that was started for it, if any."""
 
-    def __init__(self, client: CoreClient, pid: int | None, address: str, warning: str) -> None:
+    def __init__(
+        self, client: CoreClient, pid: int | None, address: str, warning: str = "", places: Sequence[str] = ()
+    ) -> None:
         self.client = client
         self._pid = pid
+        #: where that head's directories are
+        self._places = places
         #: the head's socket
         self.address = address
         #: what the user should know about the store, once
@@ -47,16 +55,16 @@ class Session:
         if self.client.node.connection.is_open:
             self.client.node.tell(messages.EXIT_JOB)
         self.client.close()
-        if self._pid is not None:
-            _wait_exit(self._pid)
+        if self._pid is not None and not _wait_exit(self._pid):
+            for place in self._places:  # it could not clean up itself
+                sweep(place)
 
 
 def runtime_base() -> str:
     """Return the directory that holds the sessions' directories."""
     base = os.environ.get("JRAY_RUNTIME_DIR")
     if base:
-        os.makedirs(base, mode=0o700, exist_ok=True)
-        return base
+        return os.path.abspath(base)
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime and os.path.isdir(f"{runtime}/jray"):
         return f"{runtime}/jray"
@@ -78,19 +86,21 @@ def start(
 ) -> Session:
     """Start a head for this process, and join it.
 
-    Raises RaySystemError, with the end of its log, if it does not come up.
+    Raises RaySystemError if there is no place for its files, and, with the end of its log, if it does
+    not come up.
     """
     config = Config.from_environ()
-    base = temp_dir or runtime_base()
-    os.makedirs(base, mode=0o700, exist_ok=True)
+    base = os.path.abspath(temp_dir) if temp_dir else runtime_base()
+    _make_usable(base)
     name = f"{int(time.time()):x}-{os.urandom(4).hex()}"
-    session_dir = session_directory(base, name)
+    session_dir = card_dir = session_directory(base, name)
     try:
         check_path(session_dir + _SOCKET_NAME)
     except ValueError:
-        # sockets must have short paths; what else a session has on disk is small and may lie there too
+        # sockets must have short paths; the card stays where it is looked for
         session_dir = session_directory("/tmp", name)  # noqa: S108
-    place = choose_place(store_bytes, os.path.dirname(session_dir))
+        _make_usable("/tmp")  # noqa: S108
+    place = choose_place(store_bytes, base)
     # where both lie in one directory they must not have one name
     store_dir = session_directory(place.base, f"{name}-store")
     ours, theirs = socket_pair()
@@ -102,7 +112,7 @@ def start(
         "address": f"{session_dir}/node.sock",
         "resources": dict(resources.items()),
         "gpu_ids": gpu_ids,
-        "card_dir": session_dir,
+        "card_dir": card_dir,
         "is_zygote": False,
         # numpy is wanted in the first workers where the user has it already, else only in later ones
         "eager_zygote": "numpy" in sys.modules,
@@ -126,7 +136,8 @@ def start(
         os.close(log)
     client.listen()
     current.client = client
-    return Session(client, pid, settings["address"], place.warning)
+    places = {os.path.dirname(directory) for directory in (session_dir, card_dir, store_dir)}
+    return Session(client, pid, f"{session_dir}/node.sock", place.warning, sorted(places))
 
 
 def join(address: str, facts: dict[str, Any]) -> Session:
@@ -145,7 +156,22 @@ def join(address: str, facts: dict[str, Any]) -> Session:
     client.listen()
     client.register("driver", facts, config.head_start_timeout_s)
     current.client = client
-    return Session(client, None, address, "")
+    return Session(client, None, address)
+
+
+def _make_usable(base: str) -> None:
+    try:
+        os.makedirs(base, mode=0o700, exist_ok=True)
+    except OSError as error:
+        fault = f"cannot be made: {error.strerror}"
+    else:
+        if os.access(base, os.W_OK | os.X_OK):
+            return
+        fault = "cannot be written"
+    raise RaySystemError(
+        f"The runtime directory {base} {fault}. Set JRAY_RUNTIME_DIR to a directory that you can write, "
+        "or call jray.init(_temp_dir=...) with one."
+    )
 
 
 def _make_client(config: Config, address: str, sock: socket.socket) -> CoreClient:
@@ -185,16 +211,17 @@ def _read(log: int) -> str:
     return os.pread(log, 8192, 0).decode("utf-8", "replace").strip() or "(nothing)"
 
 
-def _wait_exit(pid: int) -> None:
+def _wait_exit(pid: int) -> bool:
+    """Wait for a child's end, and enforce it after a while; tell whether it ended well."""
     deadline = time.monotonic() + _GRACE_S
     pause_s = 0.0005
     while True:
         try:
-            ended, _ = os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            return
+            ended, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:  # the user's program waits for all children
+            return False
         if ended:
-            return
+            return status == 0
         if time.monotonic() > deadline:
             os.kill(pid, signal.SIGKILL)
             deadline = float("inf")

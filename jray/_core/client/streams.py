@@ -210,19 +210,19 @@ class ObjectRefGenerator:
             f"ObjectRefGenerator.{name} is not supported: the generator runs in another process."
         )
 
-    def send(self, value: Any) -> NoReturn:
+    def send(self, value: Any) -> NoReturn:  # noqa: ARG002 -- the protocol of generators
         self._refuse("send")
 
-    def throw(self, value: Any) -> NoReturn:
+    def throw(self, value: Any) -> NoReturn:  # noqa: ARG002
         self._refuse("throw")
 
     def close(self) -> NoReturn:
         self._refuse("close")
 
-    async def asend(self, value: Any) -> NoReturn:
+    async def asend(self, value: Any) -> NoReturn:  # noqa: ARG002
         self._refuse("asend")
 
-    async def athrow(self, value: Any) -> NoReturn:
+    async def athrow(self, value: Any) -> NoReturn:  # noqa: ARG002
         self._refuse("athrow")
 
     async def aclose(self) -> NoReturn:

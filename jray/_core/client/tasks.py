@@ -173,10 +173,7 @@ class TaskSubmitter:
             if task.dependencies and not self.wait_for_dependencies(task, self._ready):
                 return result
             machine.queue.append(task)
-            if not machine.may_have_room:
-                queue = template.queue
-                if not queue.asked:
-                    self._ask(queue, task)
+            if not machine.may_have_room and template.queue.asked:
                 return result
         self._dispatch_shielded(template.queue)
         return result
@@ -458,8 +455,7 @@ class TaskSubmitter:
             ref._nested = self._client.objects.adopt_locked(entry[2])
         self._client.objects.resolve_locked(ref, entry[0], entry[1])
 
-    def take_item(self, peer: Peer, task: PendingTask, index: int, entry: tuple[Any, ...]) -> None:
-        """An item of a stream arrived."""
+    def _take_item(self, task: PendingTask, index: int, entry: tuple[Any, ...]) -> None:
         client = self._client
         ref: ObjectRef[Any] = ObjectRef(client.object_id(task.number, index + 1), client)
         self._take_value(ref, entry)
@@ -489,7 +485,7 @@ class TaskSubmitter:
             if task is None or task.stream is None:
                 return
             for offset, entry in enumerate(entries):
-                self.take_item(peer, task, first + offset, entry)
+                self._take_item(task, first + offset, entry)
             task.stream.wake()
             if any(len(entry) > 2 for entry in entries):
                 self._hold_nested(peer, number)

@@ -119,7 +119,8 @@ class Daemon:
         if owner is not None:
             self._accept(owner, is_owner=True)
         self._write_card()
-        for base in {os.path.dirname(self._session_dir), os.path.dirname(self._store.directory)}:
+        directories = (self._session_dir, self._settings["card_dir"], self._store.directory)
+        for base in {os.path.dirname(directory) for directory in directories}:
             sweep(base)  # what was left by heads that could not clean up
         next_tick = time.monotonic() + _TICK_S
         try:

@@ -146,11 +146,10 @@ class Actors:
         return holder
 
     def unreserve(self, namespace: str, name: str, actor_id: bytes) -> None:
-        """Take the name from that actor; nothing happens if it is another's."""
+        """Take the name from that actor; nothing happens if it is another's, or the actor was created."""
         key = (namespace, name)
-        if self._names.get(key) == actor_id:
-            del self._names[key]
-            self._reserved.pop(key, None)
+        if key in self._reserved and self._names[key] == actor_id:
+            del self._names[key], self._reserved[key]
 
     def lookup(self, namespace: str, name: str) -> bytes | None:
         return self._names.get((namespace, name))
@@ -162,6 +161,8 @@ class Actors:
 
     def create(self, spec: ActorSpec, client: int) -> list[Action]:
         """An actor is wanted.  Raises NameTaken."""
+        if spec.actor_id in self.records:
+            return []
         if spec.name is not None:
             if self.reserve(spec.namespace, spec.name, spec.actor_id, client) != spec.actor_id:
                 raise NameTaken(spec.name)
@@ -287,7 +288,7 @@ class Actors:
         record.worker_id = None
         record.address, record.pid = "", 0
         if spec.name is not None:
-            self.unreserve(spec.namespace, spec.name, spec.actor_id)
+            del self._names[spec.namespace, spec.name]
         # its constructor's arguments are of no more use
         record.spec = dataclasses.replace(spec, args_blob=b"", class_blob=b"", dependencies=())
         return [*actions, Publish(spec.actor_id)]

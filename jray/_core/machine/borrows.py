@@ -19,8 +19,8 @@ class Borrows:
 
     def add(self, borrower: str, ref_ids: Iterable[bytes]) -> list[bytes]:
         """*borrower* holds one reference more to each; return those nobody held before."""
-        mine = self._by_borrower.setdefault(borrower, Counter())
         new = []
+        mine = self._by_borrower.setdefault(borrower, Counter())
         for ref_id in ref_ids:
             if not self._holders[ref_id]:
                 new.append(ref_id)
@@ -36,7 +36,10 @@ class Borrows:
         mine = self._by_borrower.get(borrower)
         if mine is None:
             return []
-        return [ref_id for ref_id in ref_ids if mine[ref_id] > 0 and self._drop(mine, ref_id, 1)]
+        free = [ref_id for ref_id in ref_ids if mine[ref_id] > 0 and self._drop(mine, ref_id, 1)]
+        if not mine:
+            del self._by_borrower[borrower]
+        return free
 
     def gone(self, borrower: str) -> list[bytes]:
         """*borrower* died; return the objects nobody holds any more."""
@@ -60,6 +63,7 @@ class Borrows:
     def check_invariants(self) -> None:
         total: Counter[bytes] = Counter()
         for mine in self._by_borrower.values():
+            assert mine, "a borrower of nothing"
             assert all(count > 0 for count in mine.values()), "a borrower with a count of zero"
             total.update(mine)
         assert total == self._holders, "the holders do not add up"

@@ -64,8 +64,6 @@ class SchedulingClass:
         self.leases: dict[int, Lease] = {}
         #: whether some lease may have room: lets a submit to full workers cost one comparison
         self.may_have_room = False
-        #: leases asked of the node and not granted yet
-        self.asked = 0
         self._batch_us = batch_us
         self._batch_tasks = batch_tasks
 
@@ -74,7 +72,6 @@ class SchedulingClass:
     def granted(self, lease: Lease, *, now_s: float) -> None:
         self.leases[lease.number] = lease
         lease.idle_since_s = now_s
-        self.asked = max(0, self.asked - 1)
         self.may_have_room = True
 
     def finished(self, lease: Lease, tasks: int, *, now_s: float) -> None:
@@ -89,10 +86,10 @@ class SchedulingClass:
     def gave_back(self, lease: Lease, numbers: Iterable[int]) -> list[Dispatchable]:
         """The worker returned unstarted tasks: queue them again, first, in their old order.
 
-        Their function is known to be slow or waiting now, so that nobody gets a batch of it next.
+        What it runs is known to be slow or waiting now, so that nobody gets a batch of that next.
         """
         tasks = [lease.inflight.pop(number) for number in numbers if number in lease.inflight]
-        for task in tasks:
+        for task in lease.inflight.values() or tasks:
             task.timing.average_us = self._batch_us
         self.queue.extendleft(reversed(tasks))
         lease.pushed_us = self._batch_us
@@ -110,38 +107,45 @@ class SchedulingClass:
         """Return what to push to whom now, and account for it as pushed."""
         found: list[tuple[Lease, list[Dispatchable]]] = []
         queue = self.queue
-        idle_first = sorted(self.leases.values(), key=_load)
-        for lease in idle_first:
+        half_us = self._batch_us / 2
+        # refilled at half full: smaller refills would make messages of a few tasks
+        roomy = [
+            lease
+            for lease in self.leases.values()
+            if (not lease.inflight or lease.pushed_us <= half_us) and not lease.is_retired
+        ]
+        if len(roomy) > 1:
+            roomy.sort(key=_load)
+        for index, lease in enumerate(roomy):
             if not queue:
                 return found
-            tasks = self._take(lease)
+            # an even share, so that the last batch does not make one worker finish long after the others
+            tasks = self._take(lease, -(-len(queue) // (len(roomy) - index)))
             if tasks:
                 found.append((lease, tasks))
         if queue:
             self.may_have_room = False
         return found
 
-    def _take(self, lease: Lease) -> list[Dispatchable]:
-        if lease.is_retired:
-            return []
+    def _take(self, lease: Lease, share: int) -> list[Dispatchable]:
         inflight = lease.inflight
-        # refill at half full: smaller refills would make messages of a few tasks
-        if inflight and lease.pushed_us > self._batch_us / 2:
-            return []
         queue = self.queue
-        # an even share, so that the last batch does not make one worker finish long after the others
-        share = min(self._batch_tasks - len(inflight), -(-len(queue) // len(self.leases)))
+        batch_us = self._batch_us
+        most = min(share, self._batch_tasks - len(inflight))
         tasks: list[Dispatchable] = []
         pushed_us = lease.pushed_us
-        while queue and len(tasks) < share:
+        while queue and len(tasks) < most:
             task = queue[0]
             estimate_us = task.timing.average_us
             if estimate_us is None or task.is_solo:
-                estimate_us = self._batch_us
-            if (tasks or inflight) and pushed_us + estimate_us > self._batch_us:
+                # nobody knows how long it takes, or whether its worker survives it: nothing else goes with it
+                if not tasks and not inflight:
+                    tasks.append(queue.popleft())
+                    pushed_us = batch_us
                 break
-            queue.popleft()
-            tasks.append(task)
+            if (tasks or inflight) and pushed_us + estimate_us > batch_us:
+                break
+            tasks.append(queue.popleft())
             pushed_us += estimate_us
         if tasks:
             lease.pushed_us = pushed_us
@@ -149,13 +153,10 @@ class SchedulingClass:
                 inflight[task.number] = task
         return tasks
 
-    def leases_wanted(self) -> int:
-        """Return how many leases more than those granted the queue could use."""
-        return len(self.queue)
-
     def idle_leases(self, *, before_s: float) -> list[Lease]:
         """Return the leases without work since before that time."""
-        return [lease for lease in self.leases.values() if not lease.inflight and lease.idle_since_s <= before_s]
+        leases = self.leases.values()
+        return [lease for lease in leases if not lease.inflight and lease.idle_since_s <= before_s]
 
     def check_invariants(self) -> None:
         queued = {task.number for task in self.queue}

@@ -72,7 +72,7 @@ class ActorHost:
                 entry = (0, 0, None, spec.positions, spec.dependencies, payload)
             else:
                 entry = (0, 0, payload)
-            args, kwargs = self._executor.arguments(peer, entry)
+            args, kwargs = self._executor.arguments(entry)
             if spec.is_async:
                 self._loop = asyncio.new_event_loop()
                 asyncio.set_event_loop(self._loop)
@@ -206,7 +206,7 @@ class ActorHost:
         kwargs: dict[str, Any] = {}
         args = payload
         if type(payload) is not tuple or len(entry) > 3:
-            args, kwargs = self._executor.arguments(task.peer, entry)
+            args, kwargs = self._executor.arguments(entry)
         value = self.method(function)(*args, **kwargs)
         if inspect.isasyncgen(value):
             return await self._stream_async(task, function, value)
@@ -346,11 +346,11 @@ class _ConstructorTemplate:
         self.cell = spec.cell
 
 
-def _terminate(host: ActorHost) -> None:
+def _terminate(_: ActorHost) -> None:
     raise ActorExit(0)
 
 
-def _ready(host: ActorHost) -> bool:
+def _ready(_: ActorHost) -> bool:
     return True
 
 

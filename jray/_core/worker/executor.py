@@ -236,6 +236,8 @@ class Executor:
             self.arm(_HOLD_S)
         try:
             result = self._call(task, function, entry)
+        except KeyboardInterrupt:  # a cancel that came a moment after the code had returned
+            result = (number, ERROR, self._cancel_error(), True)
         finally:
             self.current = None
             current_task.reset(token)
@@ -265,7 +267,7 @@ class Executor:
             if type(payload) is tuple:
                 value = callee(*payload)
             else:
-                args, kwargs = self.arguments(peer, entry)
+                args, kwargs = self.arguments(entry)
                 value = callee(*args, **kwargs)
                 del args, kwargs
             if task.is_cancelled and self.host is not None:
@@ -312,7 +314,7 @@ class Executor:
         function = peer.templates[number] = WorkerFunction(template, code)
         return function
 
-    def arguments(self, peer: Peer, entry: tuple[Any, ...]) -> tuple[Any, dict[str, Any]]:
+    def arguments(self, entry: tuple[Any, ...]) -> tuple[Any, dict[str, Any]]:
         """Return (args, kwargs) of a task that is not all plain values."""
         payload = entry[2]
         if len(entry) == 6:  # large: in the store
