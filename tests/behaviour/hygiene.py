@@ -18,7 +18,7 @@ import psutil
 
 from tests.behaviour import support
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, never written
+SHARED_MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ def _left(before: Traces) -> dict[str, list[str]]:
     mark = os.environ[support.RUN_VARIABLE]
     return {
         "processes": [
-            f"{process.pid} {_command(process)}" for process in support.processes_marked(mark, besides=[os.getpid()])
+            f"{process.pid} {_command(process)}"
+            for process in support.processes_marked(mark, besides=[os.getpid()])
         ],
         "threads": [thread.name for thread in threading.enumerate() if thread.ident not in before.threads],
         "descriptors": sorted((Counter(_descriptors()) - before.descriptors).elements()),
@@ -89,7 +90,7 @@ def _files() -> Iterator[str]:
 def _paths_in_use() -> Iterator[str]:
     for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
         fields = line.split(maxsplit=7)
-        if len(fields) == 8:  # noqa: PLR2004 - the eighth column is the path
+        if len(fields) == 8:
             yield fields[7]
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -99,5 +100,5 @@ def _paths_in_use() -> Iterator[str]:
                     yield os.readlink(entry)
             for line in (folder / "maps").read_text().splitlines():
                 fields = line.split(maxsplit=5)
-                if len(fields) == 6:  # noqa: PLR2004 - the sixth column is the path
+                if len(fields) == 6:
                     yield fields[5]

@@ -315,7 +315,7 @@ def test_handles_are_equal_by_actor(counter: Any) -> None:
     back = jray.get(jray.remote(lambda nested: nested[0]).remote([counter]))
     assert back == counter
     assert hash(back) == hash(counter)
-    assert back._actor_id == counter._actor_id  # noqa: SLF001 - used by programs for Ray
+    assert back._actor_id == counter._actor_id
     assert counter != Counter.remote()
 
 
@@ -391,7 +391,7 @@ def test_an_actor_class_can_not_be_inherited_from() -> None:
     """A subclass of an actor class raises ActorClassInheritanceException, a TypeError."""
     with pytest.raises(jray.actor.ActorClassInheritanceException):
 
-        class Sub(Counter):  # type: ignore[misc,valid-type]
+        class Sub(Counter):
             pass
 
     assert issubclass(jray.actor.ActorClassInheritanceException, TypeError)
@@ -421,7 +421,7 @@ class Base:
 
 class Mixin:
     def mixed(self) -> str:
-        return f"mixed {self.who()}"  # type: ignore[attr-defined]
+        return f"mixed {self.who()}"
 
 
 @pytest.mark.sentences("S111")

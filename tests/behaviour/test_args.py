@@ -143,13 +143,19 @@ def test_large_arguments_by_value() -> None:
 
 
 @pytest.mark.sentences("S27")
-@pytest.mark.parametrize("wrap", [lambda r: [r], lambda r: (r,), lambda r: {"k": r}, Box], ids=["list", "tuple", "dict", "dataclass"])
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda r: [r], lambda r: (r,), lambda r: {"k": r}, Box],
+    ids=["list", "tuple", "dict", "dataclass"],
+)
 def test_a_nested_ref_stays_a_ref(wrap: Any) -> None:
     """A ref inside a container arrives as a ref, which the task can get."""
 
     @jray.remote
     def look(value: Any) -> tuple[bool, Any]:
-        inner = value.content if isinstance(value, Box) else value["k"] if isinstance(value, dict) else value[0]
+        inner = (
+            value.content if isinstance(value, Box) else value["k"] if isinstance(value, dict) else value[0]
+        )
         return isinstance(inner, jray.ObjectRef), jray.get(inner)
 
     assert jray.get(look.remote(wrap(jray.put("deep")))) == (True, "deep")

@@ -273,7 +273,7 @@ def test_context_variables_of_calls_are_apart() -> None:
 
     @jray.remote
     class Contexts:
-        async def ids(self) -> tuple[str, str]:
+        async def ids(self) -> tuple[str | None, str | None]:
             before = jray.get_runtime_context().get_task_id()
             await asyncio.sleep(0.01)
             return before, jray.get_runtime_context().get_task_id()

@@ -36,7 +36,7 @@ def test_a_pending_task_is_removed(bench: Bench) -> None:
     holder = hold.options(num_cpus=2).remote(gate, here)
     here.wait_for(1)
     pending = hold.remote(gate, ran)
-    assert jray.cancel(pending) is None
+    assert jray.cancel(pending) is None  # type: ignore[func-returns-value]
     with pytest.raises(TaskCancelledError):
         jray.get(pending)
     gate.open()
@@ -113,8 +113,8 @@ def test_cancelling_what_has_finished_does_nothing() -> None:
     """The value stays, and cancel returns None."""
     ref = echo.remote(5)
     assert jray.get(ref) == 5
-    assert jray.cancel(ref) is None
-    assert jray.cancel(ref, force=True) is None
+    assert jray.cancel(ref) is None  # type: ignore[func-returns-value]
+    assert jray.cancel(ref, force=True) is None  # type: ignore[func-returns-value]
     assert jray.get(ref) == 5
 
 
@@ -360,6 +360,6 @@ def test_cancel_after_the_actors_death_does_nothing(bench: Bench) -> None:
     jray.kill(sync)
     with pytest.raises(RayActorError):
         jray.get(ref)
-    assert jray.cancel(ref) is None
+    assert jray.cancel(ref) is None  # type: ignore[func-returns-value]
     with pytest.raises(RayActorError):
         jray.get(ref)

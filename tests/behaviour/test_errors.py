@@ -105,7 +105,17 @@ def test_args_hold_the_cause() -> None:
         lambda: ImportError("x", name="y"),
         lambda: RecursionError("deep"),
     ],
-    ids=["KeyError", "StopIteration", "OSError", "Unicode", "ZeroDivision", "Assertion", "NotImplemented", "Import", "Recursion"],
+    ids=[
+        "KeyError",
+        "StopIteration",
+        "OSError",
+        "Unicode",
+        "ZeroDivision",
+        "Assertion",
+        "NotImplemented",
+        "Import",
+        "Recursion",
+    ],
 )
 def test_builtin_exceptions_keep_their_class(make: Callable[[], BaseException]) -> None:
     """Exceptions with odd constructors come back as instances of their class too."""

@@ -36,7 +36,7 @@ def gated(gates: list[Gate]) -> Iterator[int]:
 
 @jray.remote(max_retries=0)
 def breaking(n: int) -> Iterator[int]:
-    for i in range(n):
+    for i in range(n):  # noqa: UP028 - Ray can't `yield from` an iterator that is no generator
         yield i
     message = "in the middle"
     raise ValueError(message)
@@ -45,7 +45,7 @@ def breaking(n: int) -> Iterator[int]:
 @jray.remote
 class Streamer:
     def count(self, n: int) -> Iterator[int]:
-        for i in range(n):
+        for i in range(n):  # noqa: UP028 - see above
             yield i
 
     def plain(self) -> str:

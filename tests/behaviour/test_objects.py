@@ -266,7 +266,7 @@ def test_a_captured_ref_stays_alive(bench: Bench) -> None:
 
     @jray.remote
     def read() -> int:
-        return int(jray.get(captured).sum())
+        return int(jray.get(captured).sum())  # noqa: F821 - deleted below, which is the point
 
     assert jray.get(read.remote()) == LARGE
     del captured
@@ -406,7 +406,7 @@ def test_a_ref_of_the_wrong_length_is_refused() -> None:
 @pytest.mark.sentences("S153")
 def test_a_ref_can_be_subscripted_as_a_type() -> None:
     """`ObjectRef[int]` is valid in annotations."""
-    assert jray.ObjectRef[int]
+    assert jray.ObjectRef[int] is not None
 
 
 @pytest.mark.sentences("S1")

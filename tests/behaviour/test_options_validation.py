@@ -83,7 +83,9 @@ def test_bad_actor_options_are_refused_at_decoration(options: dict[str, Any], er
 
 
 @pytest.mark.sentences("S148")
-@pytest.mark.parametrize("options", [{"max_calls": 1}, {"num_cpus": -1}, {"unheard_of": 1}, {"num_returns": "streaming"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"max_calls": 1}, {"num_cpus": -1}, {"unheard_of": 1}, {"num_returns": "streaming"}], ids=str
+)
 def test_bad_options_of_one_call_are_refused(options: dict[str, Any]) -> None:
     """`.options` refuses what the decorator refuses, and max_calls, which is the function's."""
     with pytest.raises(ValueError):  # noqa: PT011 - each has words of its own
@@ -91,7 +93,9 @@ def test_bad_options_of_one_call_are_refused(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.sentences("S148")
-@pytest.mark.parametrize("options", [{"concurrency_groups": {"io": 1}}, {"max_restarts": -2}, {"unheard_of": 1}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"concurrency_groups": {"io": 1}}, {"max_restarts": -2}, {"unheard_of": 1}], ids=str
+)
 def test_bad_options_of_one_actor_are_refused(options: dict[str, Any]) -> None:
     """The same for actor classes, and concurrency_groups, which are the class's."""
     with pytest.raises(ValueError):  # noqa: PT011 - each has words of its own
@@ -134,7 +138,7 @@ def test_options_have_remote_and_nothing_to_get() -> None:
     assert jray.get(wrapped.remote()) == 1
     assert not hasattr(wrapped, "options")
     with pytest.raises(TypeError):
-        wrapped()
+        wrapped()  # type: ignore[operator]
 
 
 @pytest.mark.sentences("S150")
@@ -154,24 +158,26 @@ def test_method_takes_known_options_only() -> None:
 def test_remote_takes_a_function_or_options_not_both() -> None:
     """`remote(1)`, a built-in, and options beside a function raise."""
     with pytest.raises((AssertionError, TypeError)):
-        jray.remote(1)
+        jray.remote(1)  # type: ignore[call-overload]
     with pytest.raises(TypeError):
         jray.remote(len)
     with pytest.raises((AssertionError, TypeError)):
-        jray.remote(function, num_cpus=1)
+        jray.remote(function, num_cpus=1)  # type: ignore[call-overload]
 
 
 def test_the_original_function_can_be_reached() -> None:
     """`_function` is the function itself, for tests of it."""
-    assert jray.remote(function)._function is function  # noqa: SLF001 - used by programs for Ray
-    assert jray.remote(function)._function() == 1  # noqa: SLF001 - used by programs for Ray
+    assert jray.remote(function)._function is function
+    assert jray.remote(function)._function() == 1
 
 
 @pytest.mark.sentences("S120")
 def test_a_generator_streams_without_being_told() -> None:
     """num_returns of a generator function is "streaming" by default."""
     assert isinstance(jray.remote(generator).remote(), jray.ObjectRefGenerator)
-    assert isinstance(jray.remote(generator).options(num_returns="streaming").remote(), jray.ObjectRefGenerator)
+    assert isinstance(
+        jray.remote(generator).options(num_returns="streaming").remote(), jray.ObjectRefGenerator
+    )
 
 
 @pytest.mark.sentences("S148")

@@ -444,7 +444,9 @@ def test_nodes_lists_the_one_node() -> None:
 @pytest.mark.sentences("S46", "S147")
 def test_resources_after_many_tasks_are_all_there() -> None:
     """After hundreds of tasks of odd fractions exactly the totals are available again."""
-    jray.get([jray.remote(num_cpus=0.3, resources={"gadget": 0.0001})(lambda: None).remote() for _ in range(100)])
+    jray.get(
+        [jray.remote(num_cpus=0.3, resources={"gadget": 0.0001})(lambda: None).remote() for _ in range(100)]
+    )
     total = jray.cluster_resources()
     wait_until(
         lambda: all(jray.available_resources().get(name) == total[name] for name in ("CPU", "gadget")),
@@ -453,7 +455,9 @@ def test_resources_after_many_tasks_are_all_there() -> None:
 
 
 @pytest.mark.sentences("S63")
-@pytest.mark.parametrize("options", [{"num_cpus": 1.5}, {"resources": {"gadget": 0.5}}], ids=["CPU", "custom"])
+@pytest.mark.parametrize(
+    "options", [{"num_cpus": 1.5}, {"resources": {"gadget": 0.5}}], ids=["CPU", "custom"]
+)
 def test_totals_of_a_node_must_be_whole(fresh: Callable[..., Any], options: dict[str, Any]) -> None:
     """`init` refuses a fraction as a node's total with ValueError."""
     with pytest.raises((ValueError, TypeError)):

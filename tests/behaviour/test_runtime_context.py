@@ -74,7 +74,7 @@ def test_an_actors_ids() -> None:
     actor = Self.remote()
     one, two = jray.get([actor.ids.remote(), actor.ids.remote()])
     assert one[0] != two[0]
-    assert one[1] == two[1] == actor._actor_id.hex()  # noqa: SLF001 - used by programs for Ray
+    assert one[1] == two[1] == actor._actor_id.hex()
     assert len(bytes.fromhex(str(one[1]))) == 16
 
 
@@ -148,7 +148,7 @@ def test_a_task_is_not_in_the_drivers_process() -> None:
     """The worker id is one per process."""
 
     @jray.remote
-    def where() -> tuple[int, str]:
+    def where() -> tuple[int, str | None]:
         return os.getpid(), jray.get_runtime_context().get_worker_id()
 
     seen = jray.get([where.remote() for _ in range(10)])

@@ -52,7 +52,9 @@ def test_workers_are_not_shared_between_environments() -> None:
     pid = jray.remote(lambda: os.getpid())
     one, two = env(COLOUR="one"), env(COLOUR="two")
     pids = [
-        {jray.get(pid.options(runtime_env=each).remote()) for _ in range(3)} if each else {jray.get(pid.remote())}
+        {jray.get(pid.options(runtime_env=each).remote()) for _ in range(3)}
+        if each
+        else {jray.get(pid.remote())}
         for each in (one, two, None)
     ]
     assert not pids[0] & pids[1]

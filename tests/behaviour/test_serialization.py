@@ -48,12 +48,22 @@ def check_read_only(array: Any) -> None:
 
 
 @pytest.mark.sentences("S14")
-@pytest.mark.parametrize("wrap", [lambda a: a, lambda a: [a], lambda a: {"k": a}, Point], ids=["array", "list", "dict", "dataclass"])
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda a: a, lambda a: [a], lambda a: {"k": a}, Point],
+    ids=["array", "list", "dict", "dataclass"],
+)
 def test_a_stored_array_comes_back_read_only(wrap: Callable[[Any], Any]) -> None:
     """An array from the store can't be written, wherever in the value it is; a copy of it can."""
     value = jray.get(jray.put(wrap(np.zeros(LARGE))))
     check_read_only(
-        value.x if isinstance(value, Point) else value["k"] if isinstance(value, dict) else value[0] if isinstance(value, list) else value
+        value.x
+        if isinstance(value, Point)
+        else value["k"]
+        if isinstance(value, dict)
+        else value[0]
+        if isinstance(value, list)
+        else value
     )
 
 
@@ -273,7 +283,7 @@ def test_a_registered_serializer_is_used_for_puts_args_and_returns() -> None:
 
     def loaded(state: str) -> Locked:
         item = Locked()
-        item.state = state  # type: ignore[attr-defined]
+        item.state = state
         return item
 
     jray.util.register_serializer(Locked, serializer=lambda item: "frozen", deserializer=loaded)
@@ -362,7 +372,24 @@ def test_an_unreadable_object_is_a_system_error_with_the_traceback() -> None:
 @pytest.mark.sentences("S21")
 def test_common_values_are_equal_after_a_round_trip() -> None:
     """Plain data of many kinds comes back equal through put and through a task."""
-    values = [None, True, 1, 1 << 80, 1.5, 2j, "ä", b"b", bytearray(b"c"), (), {1: {2}}, frozenset({3}), range(4), ..., int, len]
+    values = [
+        None,
+        True,
+        1,
+        1 << 80,
+        1.5,
+        2j,
+        "ä",
+        b"b",
+        bytearray(b"c"),
+        (),
+        {1: {2}},
+        frozenset({3}),
+        range(4),
+        ...,
+        int,
+        len,
+    ]
     assert jray.get(jray.put(values)) == values
     assert jray.get(echo.remote(values)) == values
 

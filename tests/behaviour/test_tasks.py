@@ -124,7 +124,7 @@ def test_a_returned_ref_is_not_unwrapped() -> None:
     """A task that returns a ref gives a ref; a second `get` gives the value."""
 
     @jray.remote
-    def outer() -> jray.ObjectRef:
+    def outer() -> jray.ObjectRef[str]:
         return echo.remote("inner")
 
     inner = jray.get(outer.remote())

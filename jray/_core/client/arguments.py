@@ -43,6 +43,17 @@ def are_plain(args: tuple[Any, ...]) -> bool:
     return True
 
 
+def _blame(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Raise a TypeError that names the argument which cannot be pickled."""
+    named = [(f"Positional argument {index}", value) for index, value in enumerate(args)]
+    named += [(f"Keyword argument {name!r}", value) for name, value in kwargs.items()]
+    for name, value in named:
+        try:
+            serialize(value)
+        except TypeError as error:
+            raise TypeError(f"{name} cannot be sent to another process. {error}") from error
+
+
 def pack(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
@@ -67,7 +78,11 @@ def pack(
             positions.append(name)
             dependencies.append(value)
             named[name] = None
-    serialized = serialize((tuple(values), named))
+    try:
+        serialized = serialize((tuple(values), named))
+    except TypeError:
+        _blame(args, kwargs)
+        raise
     payload: bytes | ObjectRef[Any]
     payload = serialized.to_bytes() if serialized.size <= inline_limit_bytes else store(serialized)
     return PackedArguments(payload, tuple(positions), dependencies, serialized.refs)

@@ -169,9 +169,10 @@ class NodeService:
             block = self._store.create(object_id, size, client)
         except StoreFull as full:
             return "full", {
-                "needed_bytes": full.needed, "free_bytes": full.free, "capacity_bytes": full.capacity,
-                "largest_free_bytes": full.largest_free,
-            }  # fmt: skip
+                "needed_bytes": full.needed,
+                "free_bytes": full.free,
+                "capacity_bytes": full.capacity,
+            }
         except OSError as error:
             return "failed", f"{type(error).__name__}: {error}"
         return "block", block
