@@ -73,7 +73,7 @@ _HOMES = {
 }  # fmt: skip
 _SUBMODULES = {"actor", "api", "exceptions", "notebook", "remote_function", "runtime_context", "util"}
 
-__all__ = [*sorted(_HOMES), "__version__"]
+__all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605 -- a test compares it with the namespace
 
 
 def __getattr__(name: str) -> Any:

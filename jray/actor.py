@@ -13,7 +13,7 @@ from jray._core.client.arguments import pack
 from jray._core.client.exits import ActorExit
 from jray._core.client.frontend import get_frontend
 from jray._core.client.pump import Waiter
-from jray._core.client.tasks import DYNAMIC, STREAMING
+from jray._core.client.results import DYNAMIC, STREAMING
 from jray._core.environments import normalize
 from jray._core.ids import ActorID
 from jray._core.machine.actors import ActorView

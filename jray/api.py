@@ -422,7 +422,11 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
 
 
 def wait(
-    refs: Sequence[Any], *, num_returns: int = 1, timeout: float | None = None, fetch_local: bool = True
+    refs: Sequence[Any],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,  # noqa: ARG001 -- on one node everything is local
 ) -> tuple[list[Any], list[Any]]:
     """Return (ready, others) once `num_returns` are ready, or `timeout` seconds have passed.
 
@@ -511,7 +515,7 @@ def cluster_resources() -> dict[str, float]:
 def available_resources() -> dict[str, float]:
     """Return what is free now of each resource; names of which nothing is free are left out."""
     client = _started()
-    client.tasks.return_idle()
+    client.leasing.return_idle()
     free: dict[str, float] = client.ask("resources")[1]
     return {name: quantity for name, quantity in free.items() if quantity > 0}
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
 
 from jray._core.client.frontend import get_frontend
-from jray._core.client.tasks import DYNAMIC, STREAMING, RemoteTemplate
+from jray._core.client.pending import RemoteTemplate
+from jray._core.client.results import DYNAMIC, STREAMING
 from jray._core.environments import normalize
 from jray._core.options import TaskOptions
 from jray._core.refs import current
@@ -156,7 +157,7 @@ class _Variant:
             backpressure=options._generator_backpressure_num_objects or -1,
         )
         environment = normalize(options.runtime_env, client.runtime_env)
-        queue = client.tasks.queue_for(dict(options.resources_request.items()), environment)
+        queue = client.leasing.queue_for(dict(options.resources_request.items()), environment)
         retry = options.retry_exceptions
         reason = refusal(options.scheduling_strategy, client.node_id)
         error = TaskUnschedulableError(f"The task {name} cannot be scheduled: {reason}.") if reason else None

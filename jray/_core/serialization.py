@@ -1,8 +1,8 @@
-"""Owns the way between values and bytes: pickle protocol 5 with out-of-band buffers.
+r"""Owns the way between values and bytes: pickle protocol 5 with out-of-band buffers.
 
 It knows no store and no socket: it yields parts, and whoever holds memory writes them.
 
-Layout of a serialized value with buffers (one without is its bare pickle, which starts with b"\\x80"):
+Layout of a serialized value with buffers (one without is its bare pickle, which starts with b"\x80"):
 
     offset  size  field
     0       1     b"J"
@@ -37,6 +37,8 @@ _ALIGNMENT = 64
 _MAGIC = b"J\0\0\0"
 
 _BY_REFERENCE = (type, types.FunctionType)
+#: what picklers raise for what they cannot pickle
+_UNPICKLABLE = (pickle.PicklingError, AttributeError, TypeError, RecursionError)
 
 
 def is_atom(value: object) -> bool:
@@ -48,9 +50,9 @@ def is_atom(value: object) -> bool:
 
 
 class Serialized:
-    """A value as a pickle and borrowed buffers; nothing is copied until `write_into` or `to_bytes`."""
+    """A value as a pickle and borrowed buffers; nothing is copied until `parts` are written, or `to_bytes`."""
 
-    __slots__ = ("buffers", "pickled", "refs", "size", "_offsets")
+    __slots__ = ("_offsets", "buffers", "pickled", "refs", "size")
 
     def __init__(self, pickled: bytes, buffers: list[memoryview], refs: list[ObjectRef[Any]]) -> None:
         self.pickled = pickled
@@ -83,10 +85,12 @@ class Serialized:
         """Return the whole as one bytes object."""
         if not self.buffers:
             return self.pickled
-        whole = bytearray(self.size)
+        pieces: list[Any] = []
+        position = 0
         for offset, part in self.parts():
-            whole[offset : offset + len(part)] = part
-        return bytes(whole)
+            pieces += (bytes(offset - position), part)
+            position = offset + len(part)
+        return b"".join(pieces)
 
 
 class _NeedsCloudpickle(Exception):  # noqa: N818 -- a signal between two functions, never seen outside
@@ -103,7 +107,7 @@ class _PlainPickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is ObjectRef:
             return _reduce_ref(obj, self._refs)
-        if type(obj) in _registered:
+        if _registered and type(obj) in _registered:
             return _reduce_registered(obj)
         if isinstance(obj, _BY_REFERENCE) and not is_importable(obj):
             raise _NeedsCloudpickle
@@ -113,7 +117,7 @@ class _PlainPickler(pickle.Pickler):
 def is_importable(obj: Any) -> bool:
     """Tell whether another process finds *obj*, a class or function, by importing its module."""
     name = obj.__module__
-    if name == "__main__" or name is None or name in _by_value_modules():
+    if name == "__main__" or name is None or _travels_by_value(name):
         return False
     module = sys.modules.get(name)
     found: Any = module
@@ -124,9 +128,11 @@ def is_importable(obj: Any) -> bool:
     return found is obj
 
 
-def _by_value_modules() -> set[str]:
+def _travels_by_value(module: str) -> bool:
+    """Tell whether the user registered *module*, or a package it is in, with cloudpickle to be pickled by value."""
     cloudpickle = sys.modules.get("cloudpickle")
-    return cloudpickle.list_registry_pickle_by_value() if cloudpickle is not None else set()
+    registered = cloudpickle.list_registry_pickle_by_value() if cloudpickle is not None else ()
+    return bool(registered) and any(f"{module}.".startswith(f"{name}.") for name in registered)
 
 
 def _collect_into(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:
@@ -173,16 +179,22 @@ def serialize(value: object) -> Serialized:
 
     Raises:
         TypeError: *value* holds something that cannot be pickled; the message names the path to it.
+        Exception: whatever a user's `__reduce__` or serializer raises besides; a note names the path.
     """
     buffers: list[memoryview] = []
     refs: list[ObjectRef[Any]] = []
     file = io.BytesIO()
     try:
         _PlainPickler(file, buffers, refs).dump(value)
-    except (_NeedsCloudpickle, pickle.PicklingError, AttributeError, TypeError, RecursionError):
+    except (_NeedsCloudpickle, *_UNPICKLABLE):
         # The first, because code must travel by value; the others, because cloudpickle knows more types
         # and, where it fails as well, raises the error worth showing.
         return _serialize_with_code(value)
+    except MemoryError:
+        raise
+    except Exception as error:
+        error.add_note(explain(value, error))
+        raise
     return Serialized(file.getvalue(), buffers, refs)
 
 
@@ -192,10 +204,30 @@ def _serialize_with_code(value: object) -> Serialized:
     file = io.BytesIO()
     try:
         code_pickler_class()(file, buffers, refs).dump(value)
-    except Exception as error:
-        explain = importlib.import_module("jray._core.serialization_report").explain
+    except _UNPICKLABLE as error:
         raise TypeError(explain(value, error)) from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        error.add_note(explain(value, error))
+        raise
     return Serialized(file.getvalue(), buffers, refs)
+
+
+def explain(value: object, error: BaseException) -> str:
+    """Return a message that names the parts of *value* because of which it cannot be serialized."""
+    report = importlib.import_module("jray._core.serialization_report")
+    message: str = report.explain(value, error, _can_serialize)
+    return message
+
+
+def _can_serialize(value: object) -> bool:
+    # with our pickler: another would keep each ref it meets for the rest of the job, and know no serializers
+    try:
+        code_pickler_class()(io.BytesIO(), [], []).dump(value)
+    except Exception:  # noqa: BLE001 -- a user's __reduce__ may raise anything
+        return False
+    return True
 
 
 _code_pickler: list[Any] = []
@@ -207,14 +239,16 @@ def code_pickler_class() -> Any:
         cloudpickle = importlib.import_module("cloudpickle")
 
         class CodePickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined]
-            def __init__(self, file: io.BytesIO, buffers: list[memoryview], refs: list[ObjectRef[Any]]) -> None:
+            def __init__(
+                self, file: io.BytesIO, buffers: list[memoryview], refs: list[ObjectRef[Any]]
+            ) -> None:
                 super().__init__(file, 5, buffer_callback=_collect_into(buffers))
                 self._refs = refs
 
             def reducer_override(self, obj: Any) -> Any:
                 if type(obj) is ObjectRef:
                     return _reduce_ref(obj, self._refs)
-                if type(obj) in _registered:
+                if _registered and type(obj) in _registered:
                     return _reduce_registered(obj)
                 return super().reducer_override(obj)
 
@@ -223,11 +257,16 @@ def code_pickler_class() -> Any:
 
 
 def deserialize(data: bytes | memoryview) -> Any:
-    """Return the value that `serialize` was given; its buffers are read-only views of *data*."""
+    """Return the value that `serialize` was given; its buffers are read-only views of *data*.
+
+    Raises what unpickling raises; ValueError for bytes that `serialize` did not make.
+    """
     if data[0] == 0x80:
         return pickle.loads(data)
     view = memoryview(data).toreadonly()
-    _, count, pickled_size = _HEAD.unpack_from(view)
+    magic, count, pickled_size = _HEAD.unpack_from(view)
+    if magic != _MAGIC:
+        raise ValueError(f"This is no serialized value: it begins with {bytes(view[:8])!r}.")
     position = _HEAD.size + _ENTRY.size * count
     buffers = []
     for index in range(count):

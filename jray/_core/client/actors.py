@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from jray._core.client.arguments import are_plain, pack
-from jray._core.client.tasks import PendingTask
+from jray._core.client.pending import PendingTask
 from jray._core.machine.actors import ALIVE, DEAD, ActorView
 from jray._core.machine.dispatch import Timing
 from jray._core.refs import ATOM, ERROR, ObjectRef
@@ -20,7 +20,6 @@ from jray.exceptions import (
     ActorUnavailableError,
     PendingCallsLimitExceeded,
     RayTaskError,
-    TaskCancelledError,
 )
 
 if TYPE_CHECKING:
@@ -85,10 +84,10 @@ class RemoteActor:
         """Send a call now, soon, or when the actor is there and its arguments are."""
         client = self._client
         if self.refusal is not None:
-            client.tasks.fail(task, self.refusal)
+            client.outcomes.fail(task, self.refusal)
             return
         if self.view is not None and self.view.state == DEAD:
-            client.tasks.fail(task, self.death())
+            client.outcomes.fail(task, self.death())
             return
         if task.dependencies and not client.tasks.wait_for_dependencies(task, self._ready):
             if self.is_ordered:
@@ -180,7 +179,7 @@ class RemoteActor:
         if view.state == DEAD:
             queue, self.queue = self.queue, deque()
             for task in queue:
-                self._client.tasks.fail(task, self.death())
+                self._client.outcomes.fail(task, self.death())
 
     def disconnected(self) -> None:
         """The connection closed; the head will tell whether the actor restarts."""
@@ -195,16 +194,16 @@ class RemoteActor:
         again: list[PendingTask] = []
         for task in lost:
             if task.is_cancelled:
-                self._client.tasks.fail(task, TaskCancelledError(self._client.task_id(task.number).hex()))
+                self._client.outcomes.fail_cancelled(task)
             elif view.state != DEAD and task.retries_left:
                 task.retries_left -= task.retries_left > 0
                 if task.stream is not None:
                     task.stream.restarted()
                 again.append(task)
             elif view.state == DEAD:
-                self._client.tasks.fail(task, self.death())
+                self._client.outcomes.fail(task, self.death())
             else:
-                self._client.tasks.fail(task, self._unavailable(view))
+                self._client.outcomes.fail(task, self._unavailable(view))
         self.queue.extendleft(reversed(again))
 
     def _unavailable(self, view: ActorView) -> ActorUnavailableError:
@@ -256,7 +255,7 @@ class RemoteActor:
             if task in place:
                 place.remove(task)
         task.unready = -1
-        self._client.tasks.fail(task, TaskCancelledError(self._client.task_id(task.number).hex()))
+        self._client.outcomes.fail_cancelled(task)
         self.advance()
 
 
@@ -387,7 +386,7 @@ class ActorSubmitter:
         for actor in self._actors.values():
             if not actor.is_reachable:
                 for task in list(actor.queue):
-                    self._client.tasks.fail(task, error)
+                    self._client.outcomes.fail(task, error)
                 actor.queue.clear()
 
 

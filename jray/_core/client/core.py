@@ -18,8 +18,10 @@ from jray._core.client.actors import ActorSubmitter
 from jray._core.client.frontend import Output, OutputKind, get_frontend
 from jray._core.client.functions import CodeTable, ExportedCode
 from jray._core.client.interrupts import Shields
+from jray._core.client.leasing import Leasing
 from jray._core.client.node_link import GONE, NodeLink
 from jray._core.client.objects import ObjectTable
+from jray._core.client.outcomes import Outcomes
 from jray._core.client.peers import Peer, Peers
 from jray._core.client.pump import Pump, Waiter
 from jray._core.client.tasks import TaskSubmitter
@@ -104,6 +106,8 @@ class CoreClient:
         self.objects = ObjectTable(self)
         self.code = CodeTable(config)
         self.tasks = TaskSubmitter(self)
+        self.leasing = Leasing(self)
+        self.outcomes = Outcomes(self)
         self.actors = ActorSubmitter(self)
         self.peers = Peers(reactor, address, self._hello, self.handle, self._peer_closed)
         self.node = NodeLink(node_socket, reactor, self.lock, self.handle, self._node_closed)
@@ -116,12 +120,12 @@ class CoreClient:
         self._told_unhandled: bytes | None = None
         #: called once when the node is gone
         self.on_node_lost: Callable[[], None] = lambda: None
-        tasks, objects = self.tasks, self.objects
+        objects, leasing, outcomes = self.objects, self.leasing, self.outcomes
         self.handlers: dict[int, Callable[[Any, Message], None]] = {
-            messages.DONE: lambda p, m: tasks.on_done(p, m[1], m[2]),
-            messages.ITEMS: lambda p, m: tasks.on_items(p, m[1], m[2], m[3]),
-            messages.GIVEN_BACK: lambda p, m: tasks.on_given_back(p, m[1]),
-            messages.RETIRING: lambda p, _: tasks.on_retiring(p),
+            messages.DONE: lambda p, m: outcomes.on_done(p, m[1], m[2]),
+            messages.ITEMS: lambda p, m: outcomes.on_items(p, m[1], m[2], m[3]),
+            messages.GIVEN_BACK: lambda p, m: leasing.on_given_back(p, m[1]),
+            messages.RETIRING: lambda p, _: leasing.on_retiring(p),
             messages.OUTPUT: lambda _, m: self.show_output(Output(*m[1:])),
             messages.HELLO_PEER: lambda p, m: self.peers.introduced(p, *m[1:]),
             messages.BORROW: lambda p, m: objects.on_borrow(p, m[1], m[2]),
@@ -130,8 +134,8 @@ class CoreClient:
             messages.WANT: lambda p, m: objects.on_want(p, m[1]),
             messages.VALUE: lambda _, m: objects.on_value(m[1], m[2], m[3]),
             messages.REPLY: lambda _, m: self._on_reply(m),
-            messages.GRANT: lambda _, m: tasks.on_grant(*m[1:]),
-            messages.IDLE_WANTED: lambda _, m: tasks.on_idle_wanted(m[1]),
+            messages.GRANT: lambda _, m: leasing.on_grant(*m[1:]),
+            messages.IDLE_WANTED: lambda _, m: leasing.on_idle_wanted(m[1]),
             messages.ACTOR_STATE: lambda _, m: self._on_actor_state(m[1]),
             messages.NOTICE: lambda _, m: self.show_output(
                 Output(m[1], OutputKind.NOTICE, m[2], None, "jray", 0, "")
@@ -361,7 +365,11 @@ class CoreClient:
         handler = self.handlers.get(message[0])
         if handler is None:
             raise ValueError(f"a message of unknown kind {message[0]}")
-        handler(connection.peer, message)
+        try:
+            handler(connection.peer, message)
+        except Exception:  # noqa: BLE001 -- a defect of jray; without this it would end the thread that reads
+            sys.stderr.write("A defect of jray, please report it:\n")
+            traceback.print_exc(file=sys.stderr)
 
     def _on_reply(self, message: Message) -> None:
         with self.lock:
@@ -398,7 +406,7 @@ class CoreClient:
         self.defer(tell)
 
     def _peer_closed(self, peer: Peer) -> None:
-        self.tasks.worker_lost(peer)
+        self.leasing.worker_lost(peer)
         self.actors.peer_lost(peer)
         self.objects.peer_gone(peer)
 
@@ -408,7 +416,7 @@ class CoreClient:
         with self.lock:
             error = RaySystemError(GONE)
             for task in list(self.tasks.pending.values()):
-                self.tasks.fail(task, error)
+                self.outcomes.fail(task, error)
             self.actors.node_lost(error)
         self.on_node_lost()
 

@@ -10,5 +10,8 @@
 `nested` lists (object id, owner's address) of the refs inside a value, which its reader must borrow.
 """
 
+#: as a number of returns: a stream of objects, and one object that holds a list of refs
+STREAMING, DYNAMIC = -1, -2
+
 MANY = 5
 STREAM_END = 6

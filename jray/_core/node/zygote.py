@@ -47,7 +47,10 @@ def serve(sock: socket.socket, *, eager: bool) -> None:
         zygote.preload()
     else:
         _share_memory()
-    zygote.loop()
+    try:
+        zygote.loop()
+    finally:  # what runs on would have nobody
+        end_children(_GRACE_S)
     os._exit(0)
 
 
@@ -79,6 +82,7 @@ class _Zygote:
         _share_memory()
 
     def loop(self) -> None:
+        """Fork and reap until the node closes its end, or dies."""
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         poll.register(self._signal_read, select.POLLIN)
@@ -91,9 +95,11 @@ class _Zygote:
                     os.read(fd, 4096)
                     self._reap()
                     continue
-                data = self._sock.recv(65536)
-                if not data:  # the node closed it or died; what runs on would have nobody
-                    end_children(_GRACE_S)
+                try:
+                    data = self._sock.recv(65536)
+                except ConnectionResetError:  # the node died before it read all
+                    return
+                if not data:
                     return
                 self._buffer += data
                 self._handle_buffer()

@@ -1,8 +1,8 @@
 """Owns sockets: framing of messages on a stream, and the only code that opens, reads or writes one.
 
 A frame is a 4-byte little-endian size and a pickled tuple.  Nothing is unpickled that a process of
-another user may have sent: sockets lie in a directory of mode 0700, and each accepted peer's user is
-checked besides.
+another user may have sent: sockets lie in a directory of mode 0700, and the user at the other end is
+checked besides, on both sides.
 """
 
 from __future__ import annotations
@@ -13,8 +13,12 @@ import pickle
 import select
 import socket
 import struct
+import sys
 import threading
-from collections.abc import Callable, Sequence
+import traceback
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 Message = tuple[Any, ...]
@@ -35,9 +39,9 @@ class Reactor:
         #: shared by all connections: only the polling thread reads
         self.buffer = bytearray(_CHUNK)
         self.view = memoryview(self.buffer)
+        self._is_closed = False
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.add(self._wake_read, select.EPOLLIN, self._drain_wake)
-        self._is_closed = False
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when `poll` has something to do."""
@@ -52,11 +56,11 @@ class Reactor:
         self._epoll.register(fd, events)
 
     def change(self, fd: int, events: int) -> None:
-        if fd in self._sources:
+        if fd in self._sources and not self._is_closed:
             self._epoll.modify(fd, events)
 
     def remove(self, fd: int) -> None:
-        if self._sources.pop(fd, None) is not None:
+        if self._sources.pop(fd, None) is not None and not self._is_closed:
             self._epoll.unregister(fd)
 
     def poll(self, timeout_s: float | None) -> int:
@@ -71,6 +75,8 @@ class Reactor:
 
     def wake(self) -> None:
         """Make a `poll` in another thread return.  Safe in signal handlers and finalizers."""
+        if self._is_closed:  # the descriptor's number may be another file's by now
+            return
         try:
             os.write(self._wake_write, b"w")
         except BlockingIOError:  # a wake-up is already on its way
@@ -86,6 +92,7 @@ class Reactor:
             pass
 
     def close(self) -> None:
+        """Close the reactor's own descriptors.  In a forked child, too: the parent's reactor goes on."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -98,16 +105,21 @@ class Connection:
     """A stream of messages.  `send` from any thread; messages arrive in the reactor's thread.
 
     `on_message(connection, message)` is called for each; `on_close(connection)` once, when the other side
-    is gone or a malformed frame arrived.  `peer` is free for the user's own record.
+    is gone or a malformed frame arrived.  What `on_message` raises is printed, and the next message is
+    handled: one bad message must not end the process.  `peer` is free for the user's own record.
     """
 
     __slots__ = (
-        "_backlog", "_lock", "_on_close", "_on_message", "_partial", "_reactor", "_sock", "fd", "is_open",
-        "known", "peer",
+        "_backlog", "_inbox", "_lock", "_on_close", "_on_message", "_partial", "_reactor", "_sock", "fd",
+        "is_open", "known", "peer",
     )  # fmt: skip
 
     def __init__(
-        self, sock: socket.socket, reactor: Reactor, on_message: Handler, on_close: Callable[[Connection], None]
+        self,
+        sock: socket.socket,
+        reactor: Reactor,
+        on_message: Handler,
+        on_close: Callable[[Connection], None],
     ) -> None:
         sock.setblocking(False)
         self._sock = sock
@@ -117,7 +129,10 @@ class Connection:
         self._on_close = on_close
         self._lock = threading.Lock()
         self._backlog = bytearray()
+        #: the beginning of a frame whose end has not arrived
         self._partial = bytearray()
+        #: messages that have arrived and are not handled
+        self._inbox: deque[Message] = deque()
         self.is_open = True
         self.peer: Any = None
         #: numbers of the definitions that the other side has
@@ -125,9 +140,18 @@ class Connection:
         reactor.add(self.fd, select.EPOLLIN, self._ready)
 
     def send(self, message: Message) -> bool:
-        """Send, or queue what the socket does not take now.  Return False if the other side is gone."""
+        """Send, or queue what the socket does not take now.  Return False if the other side is gone.
+
+        Raises ValueError, and sends nothing, if the message has 4 GiB or more.
+        """
         data = pickle.dumps(message, 5)
-        frame = len(data).to_bytes(4, "little") + data
+        try:
+            frame = len(data).to_bytes(4, "little") + data
+        except OverflowError:
+            raise ValueError(
+                f"A message of {len(data) / 2**30:.1f} GiB cannot be sent, the limit is 4 GiB. Put what is large "
+                "with jray.put() and pass the reference."
+            ) from None
         with self._lock:
             if not self.is_open:
                 return False
@@ -155,17 +179,21 @@ class Connection:
         if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
             self._read()
 
-    def _flush(self) -> None:
+    def _flush(self) -> bool:
+        """Send more of the backlog; return False if the other side is gone."""
         with self._lock:
             try:
                 sent = self._sock.send(self._backlog)
             except BlockingIOError:
-                return
-            except OSError:
-                return
+                return True
+            except OSError:  # the reader sees the same and closes
+                self._backlog.clear()
+                self._reactor.change(self.fd, select.EPOLLIN)
+                return False
             del self._backlog[:sent]
             if not self._backlog:
                 self._reactor.change(self.fd, select.EPOLLIN)
+            return True
 
     def _read(self) -> None:
         reactor = self._reactor
@@ -176,6 +204,7 @@ class Connection:
         except OSError:
             size = 0
         if not size:
+            self._handle_inbox()
             self.close()
             return
         if self._partial:
@@ -189,26 +218,46 @@ class Connection:
             view = reactor.view
         position = 0
         # Messages are unpickled before any is handled: a handler may poll, and so reuse the buffer.
-        messages = []
-        while size - position >= 4:
-            end = position + 4 + int.from_bytes(view[position : position + 4], "little")
-            if end > size:
-                break
-            messages.append(pickle.loads(view[position + 4 : end]))
-            position = end
+        inbox = self._inbox
+        try:
+            while size - position >= 4:
+                end = position + 4 + int.from_bytes(view[position : position + 4], "little")
+                if end > size:
+                    break
+                inbox.append(pickle.loads(view[position + 4 : end]))
+                position = end
+        except Exception:  # noqa: BLE001 -- unpickling raises whatever it likes
+            print("jray: a message cannot be read, so its connection ends:", file=sys.stderr)  # noqa: T201
+            traceback.print_exc()
+            self._handle_inbox()
+            self.close()
+            return
         if position < size:
             self._partial = bytearray(view[position:size])
-        for message in messages:
-            self._on_message(self, message)
+        self._handle_inbox()
+
+    def _handle_inbox(self) -> None:
+        # The inbox is the connection's, and not a list of this call: a handler that polls may read on, and
+        # what it reads comes after what has arrived before.
+        inbox = self._inbox
+        while inbox:
+            message = inbox.popleft()
+            try:
+                self._on_message(self, message)
+            except Exception:  # noqa: BLE001 -- a defect, or a bad message: neither may cost the messages after it
+                traceback.print_exc()
+            if not self.is_open:  # closed by the handler
+                inbox.clear()
 
     def drain(self, timeout_s: float) -> bool:
-        """Block until everything queued has been sent.  Return False if that took longer."""
+        """Block until everything queued has been sent.  Return False if that took longer, or cannot be."""
+        deadline = monotonic() + timeout_s
+        writable = select.poll()
+        writable.register(self.fd, select.POLLOUT)
         while self._backlog and self.is_open:
-            _, writable, _ = select.select([], [self.fd], [], timeout_s)
-            if not writable:
+            if not writable.poll(max(0.0, deadline - monotonic()) * 1000) or not self._flush():
                 return False
-            self._flush()
-        return True
+        return not self._backlog
 
     def close(self) -> None:
         with self._lock:
@@ -219,20 +268,34 @@ class Connection:
             self._sock.close()
         self._on_close(self)
 
+    def forget(self) -> None:
+        """In a forked child: close its copy of the socket, and tell nobody.
+
+        Neither the user nor the reactor: the kernel's part of that is one with the parent's.
+        """
+        self.is_open = False
+        self._sock.close()
+
 
 class Listener:
     """A listening Unix socket at *path*; calls `on_accept(socket)` for each peer of the same user."""
 
     def __init__(self, path: str, reactor: Reactor, on_accept: Callable[[socket.socket], None]) -> None:
+        check_path(path)
         self.path = path
         self._reactor = reactor
         self._on_accept = on_accept
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        check_path(path)
-        self._sock.bind(path)
-        os.chmod(path, 0o600)
-        self._sock.listen(512)
+        try:
+            self._sock.bind(path)
+            os.chmod(path, 0o600)
+            self._sock.listen(512)
+        except BaseException:
+            self._sock.close()
+            raise
         self._sock.setblocking(False)
+        #: kept for when there are no descriptors left: see `_turn_away`
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         reactor.add(self._sock.fileno(), select.EPOLLIN, self._accept)
 
     def fileno(self) -> int:
@@ -241,21 +304,44 @@ class Listener:
     def _accept(self, _: int) -> None:
         try:
             sock, _address = self._sock.accept()
-        except OSError:
+        except OSError as error:
+            if error.errno in {errno.EMFILE, errno.ENFILE}:
+                self._turn_away()
             return
-        _, uid, _ = _PEERCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
-        if uid != os.getuid():
+        if _peer_uid(sock) != os.geteuid():
             sock.close()
             return
         self._on_accept(sock)
 
+    def _turn_away(self) -> None:
+        """Close a connection that nothing can serve: left alone it would wake `poll` again and again."""
+        os.close(self._spare)
+        try:
+            self._sock.accept()[0].close()
+        except OSError:
+            pass
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
     def close(self) -> None:
+        if self._sock.fileno() < 0:
+            return
         self._reactor.remove(self._sock.fileno())
         self._sock.close()
+        os.close(self._spare)
         try:
             os.unlink(self.path)
         except FileNotFoundError:
             pass
+
+    def forget(self) -> None:
+        """In a forked child: close its copy of the socket; the parent goes on listening."""
+        self._sock.close()
+        os.close(self._spare)
+
+
+def _peer_uid(sock: socket.socket) -> int:
+    _, uid, _ = _PEERCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
+    return int(uid)
 
 
 def check_path(path: str) -> None:
@@ -268,24 +354,22 @@ def check_path(path: str) -> None:
 
 
 def connect(path: str) -> socket.socket:
-    """Return a socket connected to the listener at *path*.  Raises OSError if nobody listens."""
+    """Return a socket connected to the listener at *path*.
+
+    Raises OSError if nobody listens; PermissionError, which is one, if it is another user's process.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         sock.connect(path)
+        is_ours = _peer_uid(sock) == os.geteuid()
     except BaseException:
         sock.close()
         raise
+    if not is_ours:
+        sock.close()
+        raise PermissionError(errno.EPERM, "the process that listens there is another user's", path)
     return sock
 
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-
-
-def close_after_fork(fds: Sequence[int]) -> None:
-    """Close descriptors that a forked child must not hold, or its parent's death goes unnoticed."""
-    for fd in fds:
-        try:
-            os.close(fd)
-        except OSError:
-            pass

@@ -20,8 +20,7 @@ from typing import Any
 from jray._core.client.core import CoreClient
 from jray._core.client.peers import Peer
 from jray._core.client.pump import Waiter
-from jray._core.client.results import MANY, STREAM_END
-from jray._core.client.tasks import DYNAMIC, STREAMING
+from jray._core.client.results import DYNAMIC, MANY, STREAM_END, STREAMING
 from jray._core.refs import ATOM, ERROR, INLINE, PENDING, STORED
 from jray._core.serialization import deserialize, is_atom, serialize
 from jray._core.specs import FunctionTemplate
@@ -115,10 +114,10 @@ class Executor:
                 peer.templates[template.number] = _Undefined(template)
             else:
                 peer.templates[template.number] = WorkerFunction(template, None)
-        if self.host is not None and self.host.takes(peer, tasks):
-            return
         if self.host is not None and self.host.is_exiting:
             return  # their caller learns that the actor is dead
+        if self.host is not None and self.host.takes(peer, tasks):
+            return
         if self._is_retiring:
             peer.connection.send((messages.GIVEN_BACK, [task[0] for task in tasks]))
             return
