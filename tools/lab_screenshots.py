@@ -191,16 +191,23 @@ def browser(home: Path) -> Iterator[Page]:
             page.close()
 
 
-def await_true(page: Page, condition: str) -> None:
-    """Return when the JavaScript *condition* holds.
+def await_true(page: Page, condition: str, *, within_s: float = START_S, for_s: float = 0) -> None:
+    """Return when the JavaScript *condition* holds, and has held for so many seconds.
 
     Raises:
-        RuntimeError: it does not within the time for a start.
+        RuntimeError: it does not come to that in time.
     """
-    deadline_s = time.monotonic() + START_S
-    while not page.evaluate(f"return Boolean({condition})"):
-        if time.monotonic() > deadline_s:
-            raise RuntimeError(f"In the page this did not come true within {START_S:g} s: {condition}")
+    since_s = time.monotonic()
+    deadline_s = since_s + within_s
+    while True:
+        holds = page.evaluate(f"return Boolean({condition})")
+        now_s = time.monotonic()
+        if not holds:
+            since_s = now_s
+        elif now_s - since_s >= for_s:
+            return
+        if now_s > deadline_s:
+            raise RuntimeError(f"In the page this did not come true within {within_s:g} s: {condition}")
         time.sleep(0.1)
 
 
@@ -217,7 +224,9 @@ def run_all(page: Page) -> list[str]:
     await_true(page, f"window.jupyterapp && {NOTEBOOK}?.sessionContext?.isReady")
     await_true(page, IS_IDLE)
     carry_out(page, "notebook:run-all-cells")
-    await_true(page, IS_IDLE)
+    # the command ends with the first cell that raises, also where cells behind it run on; and between two
+    # cells the kernel is idle for a moment
+    await_true(page, IS_IDLE, within_s=SCRIPT_S, for_s=1)
     errors: list[str] = page.evaluate(
         f"return {NOTEBOOK}.model.toJSON().cells.flatMap(cell => cell.outputs ?? [])"
         ".filter(output => output.output_type === 'error').map(output => `${output.ename}: ${output.evalue}`)"
@@ -233,11 +242,12 @@ def photograph(page: Page, folder: Path, stem: str) -> int:
         number += 1
         time.sleep(0.5)  # for what is drawn when it comes into view: nothing tells when
         (folder / f"{stem}-{number:02}.png").write_bytes(page.screenshot())
-        has_moved = page.evaluate(
-            f"const pane = {PANE}; const before = pane.scrollTop;"
-            "pane.scrollTop += pane.clientHeight - 60; return pane.scrollTop > before"
+        is_end = page.evaluate(
+            f"const pane = {PANE}; const end = {NOTEBOOK}.content.widgets.at(-1).node.getBoundingClientRect().bottom;"
+            "const isEnd = end <= pane.getBoundingClientRect().bottom;"
+            "pane.scrollTop += pane.clientHeight - 60; return isEnd"
         )
-        if not has_moved:
+        if is_end:
             return number
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
+
+#: of settings that cannot be 0, or can be less
+_LEAST = {"batch_tasks": 1, "segment_bytes": 1, "task_max_retries": -1}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,25 +55,38 @@ class Config:
         """Read the settings; two variables of Ray are honoured, because programs for Ray set them."""
         values: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
-            text = environ.get(f"JRAY_{field.name.upper()}")
+            name = f"JRAY_{field.name.upper()}"
+            text = environ.get(name)
             if text is None and field.name == "task_max_retries":
-                text = environ.get("RAY_TASK_MAX_RETRIES")
+                name = "RAY_TASK_MAX_RETRIES"
+                text = environ.get(name)
             if text is None and field.name == "shows_unhandled_errors":
                 text = {"1": "0"}.get(environ.get("RAY_IGNORE_UNHANDLED_ERRORS", ""))
             if text is None:
                 continue
-            kind = type(field.default)
+            kind: Any = type(field.default)
+            if kind is bool:
+                values[field.name] = _is_yes(text)
+                continue
+            least = _LEAST.get(field.name, 0)
             try:
-                values[field.name] = text not in ("", "0", "false") if kind is bool else kind(text)
+                value = kind(text)
             except ValueError:
+                value = math.nan
+            if not least <= value < math.inf:  # also so for NaN
                 raise ValueError(
-                    f"JRAY_{field.name.upper()}={text!r} is not of type {kind.__name__}; "
+                    f"{name}={text!r} is not a number of type {kind.__name__} from {least} up; "
                     f"unset it or give a value like {field.default!r}"
-                ) from None
+                )
+            values[field.name] = value
         return cls(**values)
 
 
 def wants_log_to_driver(environ: Mapping[str, str] = os.environ) -> bool:
     """Tell whether workers' output is shown by the driver when `init` is not told (RAY_LOG_TO_DRIVER)."""
     text = environ.get("JRAY_LOG_TO_DRIVER", environ.get("RAY_LOG_TO_DRIVER", "1"))
-    return text not in ("", "0", "false")
+    return _is_yes(text)
+
+
+def _is_yes(text: str) -> bool:
+    return text.lower() not in {"", "0", "false", "no", "off"}

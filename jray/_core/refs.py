@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import types
+import weakref
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
@@ -45,10 +46,12 @@ class RefHome(Protocol):
 class CurrentClient:
     """The one piece of global state: the client of this process, where unpickled refs find their home."""
 
-    __slots__ = ("client", "start")
+    __slots__ = ("client", "start", "ticks")
 
     def __init__(self) -> None:
         self.client: Any = None
+        #: see `ObjectRef.__await__`
+        self.ticks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Tick] = weakref.WeakKeyDictionary()
         #: makes a client when one is needed and there is none; set by `jray.api`
         self.start: Callable[[], Any] | None = None
 
@@ -77,7 +80,17 @@ class ObjectRef(_Base[T]):
     lives at least as long as any reference to it, in any process.
     """
 
-    __slots__ = ("__weakref__", "_client", "_data", "_id", "_nested", "_owner", "_state", "_tracked", "_waiters")
+    __slots__ = (
+        "__weakref__",
+        "_client",
+        "_data",
+        "_id",
+        "_nested",
+        "_owner",
+        "_state",
+        "_tracked",
+        "_waiters",
+    )
 
     def __init__(self, ref_id: bytes, client: Any = None, data: Any = None, owner: str | None = None) -> None:
         #: whether somebody must be told when this ref dies
@@ -160,7 +173,14 @@ class ObjectRef(_Base[T]):
     def __hash__(self) -> int:
         return hash(self._id)
 
-    # -- pickling ---------------------------------------------------------------------------------
+    # -- copying, pickling ------------------------------------------------------------------------
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Self:
+        # by `__reduce__` it would be kept for the rest of the job
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Reached only by picklers that aren't ours: nobody will tell when that pickle is gone, so the
@@ -183,7 +203,7 @@ class ObjectRef(_Base[T]):
             failure: BaseException | None
             try:
                 value = ref._client.ref_value(ref)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 -- whatever it is, it is the future's outcome
                 value, failure = None, error
             else:
                 failure = None
@@ -210,7 +230,7 @@ class ObjectRef(_Base[T]):
         def finish(ref: ObjectRef[Any]) -> None:
             try:
                 outcome = ref._client.ref_value(ref)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 -- a task's error may be of any class
                 outcome = error
             callback(outcome)
 
@@ -228,35 +248,47 @@ class ObjectRef(_Base[T]):
                     ready.set_result(None)
 
             def finish(_: ObjectRef[Any]) -> None:
-                # a loop closed while the task ran has nobody left to tell
-                if not loop.is_closed():
+                try:
                     loop.call_soon_threadsafe(wake)
+                except RuntimeError:  # a loop closed while the task ran has nobody left to tell
+                    pass
 
             self._client.when_ready(self, finish)
             # asyncio sees a signal only when its selector wakes, and ipykernel sets no wake-up descriptor:
             # without this tick an interrupt would be noticed when the task ends.
-            tick = _Tick(loop)
+            tick = current.ticks.get(loop)
+            if tick is None:
+                tick = current.ticks[loop] = _Tick()
+            tick.enter(loop)
             try:
                 yield from ready
             finally:
-                tick.stop()
+                tick.leave()
         return self._client.ref_value(self)
 
 
 class _Tick:
-    """Wake an event loop ten times a second."""
+    """Wakes an event loop ten times a second while anything in it awaits a ref."""
 
-    __slots__ = ("_handle", "_loop")
+    __slots__ = ("_handle", "_waiting")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._handle = loop.call_later(0.1, self._again)
+    def __init__(self) -> None:
+        self._waiting = 0
+        self._handle: asyncio.TimerHandle | None = None
 
-    def _again(self) -> None:
-        self._handle = self._loop.call_later(0.1, self._again)
+    def enter(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._waiting += 1
+        if self._handle is None:
+            self._again(loop)
 
-    def stop(self) -> None:
-        self._handle.cancel()
+    def leave(self) -> None:
+        self._waiting -= 1
+        if not self._waiting and self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _again(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._handle = loop.call_later(0.1, self._again, loop)
 
 
 def _new_future() -> concurrent.futures.Future[Any]:

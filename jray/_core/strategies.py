@@ -14,7 +14,11 @@ class NodeAffinitySchedulingStrategy:
     """
 
     def __init__(
-        self, node_id: str, soft: bool, _spill_on_unavailable: bool = False, _fail_on_unavailable: bool = False
+        self,
+        node_id: str,
+        soft: bool,
+        _spill_on_unavailable: bool = False,
+        _fail_on_unavailable: bool = False,
     ) -> None:
         if not isinstance(node_id, str):
             node_id = node_id.hex()
@@ -22,9 +26,11 @@ class NodeAffinitySchedulingStrategy:
             raw = bytes.fromhex(node_id)
         except ValueError:
             raw = b""
-        if len(node_id) != _NODE_ID_HEX_DIGITS or raw == b"\xff" * len(raw):
-            raise ValueError(f"Invalid node_id {node_id!r}: a node's id is {_NODE_ID_HEX_DIGITS} hexadecimal digits.")
-        self.node_id = node_id
+        if len(raw) * 2 != _NODE_ID_HEX_DIGITS or raw == b"\xff" * len(raw):
+            raise ValueError(
+                f"Invalid node_id {node_id!r}: a node's id is {_NODE_ID_HEX_DIGITS} hexadecimal digits."
+            )
+        self.node_id = raw.hex()
         self.soft = soft
         self._spill_on_unavailable = _spill_on_unavailable
         self._fail_on_unavailable = _fail_on_unavailable

@@ -169,10 +169,11 @@ def check_stale(counter: Any, put: Any) -> None:
 test_init_after_shutdown = pytest.mark.sentences("S12")(test_init_after_shutdown)
 
 
+@pytest.mark.skipif(ON_RAY, reason="Ray takes seconds for each cycle; the test above makes it do two")
 @pytest.mark.sentences("S136")
 def test_init_and_shutdown_again_and_again(fresh: Callable[..., Any]) -> None:
     """Cycles in one process each give a working cluster."""
-    for n in range(2 if ON_RAY else 5):
+    for n in range(5):
         fresh(num_cpus=1)
         assert jray.get(jray.remote(lambda x: x).remote(n)) == n
         jray.shutdown()
@@ -209,7 +210,7 @@ def test_a_second_init_is_an_error(fresh: Callable[..., Any]) -> None:
     ids=str,
 )
 def test_init_refuses_bad_options(no_cluster: None, options: dict[str, Any], error: type[Exception]) -> None:
-    """An unknown option, an empty namespace and local_mode are refused before anything starts."""
+    """An unknown option, an empty namespace and local_mode are refused, and leave no cluster."""
     with pytest.raises(error):
         jray.init(**options)
     assert not jray.is_initialized()

@@ -333,7 +333,13 @@ def run(settings: dict[str, Any], zygote_socket: socket.socket, zygote_pid: int,
     """Be the head until told to stop, then leave nothing behind."""
     adopt_orphans()
     directories = [settings["session_dir"], settings["store_dir"], settings["card_dir"]]
-    holders = [claim(directory) for directory in dict.fromkeys(directories)]
+    try:
+        holders = [claim(directory) for directory in dict.fromkeys(directories)]
+    except OSError as error:
+        raise SystemExit(
+            f"The directory {error.filename} cannot be made: {error.strerror}. "
+            "Set JRAY_RUNTIME_DIR to a directory that you can write."
+        ) from error
     os.mkdir(f"{settings['session_dir']}/logs", 0o700)
     _log_to(f"{settings['session_dir']}/logs/head.log")
     owner_fd = settings["owner_fd"]

@@ -1,0 +1,752 @@
+"""A node's leases: who gets which worker, what waits and why, and that nothing gets lost."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Hashable, Iterator
+from time import perf_counter
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from jray._core.machine.leases import (
+    ACTOR,
+    ENDING,
+    IDLE,
+    LEASED,
+    MOST_FAILED_STARTS,
+    STARTING,
+    Action,
+    Demand,
+    EndWorker,
+    Grant,
+    Infeasible,
+    Leases,
+    PlaceActor,
+    StartWorker,
+    WantIdle,
+)
+from jray._core.resources import UNITS, NodeResources, ResourceSet
+
+ONE_CPU = ResourceSet({"CPU": UNITS})
+POOL = ("job", ())
+OTHER_POOL = ("job", ("env",))
+
+
+def worker_ids() -> Iterator[bytes]:
+    return (b"w%d" % number for number in itertools.count(1))
+
+
+def make(
+    *, cpus: int = 2, gpus: int = 0, max_starting: int = 4, soft_limit: int = 2, **custom: int
+) -> Leases:
+    total = {"CPU": cpus * UNITS, "GPU": gpus * UNITS} | {name: n * UNITS for name, n in custom.items()}
+    resources = NodeResources(ResourceSet(total), [str(i) for i in range(gpus)])
+    return Leases(resources, max_starting=max_starting, soft_limit=soft_limit, worker_ids=worker_ids())
+
+
+def amounts(**quantities: float) -> ResourceSet:
+    return ResourceSet.from_floats(quantities)
+
+
+class Script:
+    """Drives a machine the way a node does, and checks it after each event."""
+
+    def __init__(self, leases: Leases) -> None:
+        self.leases = leases
+        self.now_s = 0.0
+
+    def _checked(self, actions: list[Action]) -> list[Action]:
+        self.leases.check_invariants()
+        return actions
+
+    def wants(
+        self,
+        client: int,
+        wanted: int,
+        request: ResourceSet = ONE_CPU,
+        *,
+        kind: int = 0,
+        pool: Hashable = POOL,
+    ) -> list[Action]:
+        return self._checked(self.leases.demand(Demand(client, kind, request, pool, wanted, name=f"f{kind}")))
+
+    def places(self, actor: bytes, request: ResourceSet = ONE_CPU, *, client: int = 1) -> list[Action]:
+        demand = Demand(client, 0, request, POOL, 1, name="actor A", actor_id=actor)
+        return self._checked(self.leases.demand(demand))
+
+    def ready(self, worker_id: bytes) -> list[Action]:
+        return self._checked(self.leases.worker_ready(worker_id, now_s=self.now_s))
+
+    def dies(self, worker_id: bytes) -> list[Action]:
+        return self._checked(self.leases.worker_died(worker_id))
+
+    def returns(self, lease: int, *, retire: bool = False) -> list[Action]:
+        self.now_s += 1
+        return self._checked(self.leases.returned(lease, retire=retire, now_s=self.now_s))
+
+    def blocks(self, worker_id: bytes) -> list[Action]:
+        return self._checked(self.leases.blocked(worker_id))
+
+    def ticks(self, *, idle_s: float = 1.0) -> list[Action]:
+        return self._checked(self.leases.tick(now_s=self.now_s, idle_s=idle_s))
+
+    def has_idle(self, count: int, pool: Hashable = POOL) -> list[bytes]:
+        """Have `count` idle workers, and return their ids."""
+        started = [action for action in self.leases.prestart(pool, count) if isinstance(action, StartWorker)]
+        for action in started:
+            self.ready(action.worker_id)
+        return [action.worker_id for action in started]
+
+    @property
+    def free(self) -> dict[str, float]:
+        return self.leases.resources.available.to_floats()
+
+
+def granted(actions: list[Action]) -> list[tuple[int, int, bytes]]:
+    return [(a.client, a.lease_number, a.worker_id) for a in actions if isinstance(a, Grant)]
+
+
+def kinds(actions: list[Action]) -> list[str]:
+    return [type(action).__name__ for action in actions]
+
+
+# --- stories --------------------------------------------------------------------------------------
+
+
+def test_a_first_lease_starts_a_worker_and_is_granted_once_that_is_ready() -> None:
+    """Resources are set aside at once; the grant follows the worker."""
+    script = Script(make())
+    assert script.wants(1, 1) == [StartWorker(b"w1", POOL)]
+    assert script.free == {"CPU": 1}
+    (grant,) = script.ready(b"w1")
+    assert isinstance(grant, Grant)
+    assert (grant.client, grant.class_number, grant.worker_id) == (1, 0, b"w1")
+    assert script.returns(grant.lease_number) == []
+    assert script.free == {"CPU": 2}
+    assert script.leases.workers[b"w1"].state == IDLE
+
+
+def test_an_idle_worker_is_leased_at_once_the_one_used_last_first() -> None:
+    """Its caches are the warmest."""
+    script = Script(make())
+    first, second = script.has_idle(2)
+    both = granted(script.wants(1, 2))
+    assert {worker for _, _, worker in both} == {first, second}
+    lease_of = {worker: lease for _, lease, worker in both}
+    script.returns(lease_of[second])
+    script.returns(lease_of[first])
+    assert [worker for _, _, worker in granted(script.wants(1, 1))] == [first]
+
+
+def test_workers_are_not_shared_between_pools() -> None:
+    """Another environment, or job, needs workers of its own."""
+    script = Script(make())
+    script.has_idle(2)
+    assert script.wants(1, 1, pool=OTHER_POOL) == [StartWorker(b"w3", OTHER_POOL)]
+
+
+def test_no_more_workers_start_at_once_than_allowed() -> None:
+    """The rest of the demands waits, and says so."""
+    script = Script(make(cpus=8, max_starting=2))
+    assert kinds(script.wants(1, 8)) == ["StartWorker", "StartWorker"]
+    ((demand, reason),) = script.leases.waiting()
+    assert (demand.wanted, reason) == (6, "a worker starts")
+    assert kinds(script.ready(b"w1")) == ["Grant", "StartWorker"]
+
+
+def test_what_never_fits_is_said_once() -> None:
+    """An infeasible demand is told with numbers, waits, and keeps nobody else waiting."""
+    script = Script(make())
+    (said,) = script.wants(1, 3, amounts(CPU=4), kind=7)
+    assert said == Infeasible(1, 0, "f7", "needs 4 CPU, the node has 2 CPU")
+    assert script.wants(1, 5, amounts(CPU=4), kind=7) == []
+    assert granted(script.wants(1, 1)) == []
+    assert [reason for _, reason in script.leases.waiting()] == ["needs 4 CPU, the node has 2 CPU"]
+    assert script.wants(1, 0, amounts(CPU=4), kind=7) == []
+    assert script.leases.waiting() == []
+
+
+def test_a_starting_worker_keeps_the_promise_of_one_that_died() -> None:
+    """The demand waits for another worker, and loses neither its resources nor its turn."""
+    script = Script(make())
+    script.wants(1, 1)
+    assert script.dies(b"w1") == [StartWorker(b"w2", POOL)]
+    assert [client for client, _, _ in granted(script.ready(b"w2"))] == [1]
+
+
+def test_what_is_promised_counts_as_wanted() -> None:
+    """A client that states its wants again gets no more than it said last."""
+    script = Script(make(cpus=4))
+    script.wants(1, 2)
+    script.wants(1, 2)
+    grants = [*granted(script.ready(b"w1")), *granted(script.ready(b"w2"))]
+    assert len(grants) == 2
+    assert script.leases.waiting() == []
+
+
+def test_a_promise_that_is_not_wanted_any_more_is_dropped() -> None:
+    """Its resources are free before its worker is there, which then is idle."""
+    script = Script(make())
+    script.wants(1, 2)
+    script.wants(1, 0)
+    assert script.free == {"CPU": 2}
+    assert script.ready(b"w1") == []
+    assert script.leases.workers[b"w1"].state == IDLE
+
+
+def test_clients_take_turns() -> None:
+    """One that wants a thousand leases does not keep out another that wants as many."""
+    script = Script(make(cpus=1))
+    (worker,) = script.has_idle(1)
+    script.wants(1, 1000)
+    script.wants(2, 1000)
+    turns = []
+    lease = script.leases.workers[worker].lease_number
+    for _ in range(6):
+        ((client, lease, _),) = granted(script.returns(lease))
+        turns.append(client)
+    assert sorted(turns[:2]) == sorted(turns[2:4]) == sorted(turns[4:]) == [1, 2]
+
+
+def test_kinds_take_turns() -> None:
+    """So do demands for different resources that need the same worker."""
+    script = Script(make(cpus=1))
+    (worker,) = script.has_idle(1)
+    script.wants(1, 10)
+    script.wants(1, 10, amounts(CPU=0.6), kind=1)
+    turns = []
+    for _ in range(4):
+        (grant,) = [
+            a for a in script.returns(script.leases.workers[worker].lease_number) if isinstance(a, Grant)
+        ]
+        turns.append(grant.class_number)
+    assert sorted(turns[:2]) == sorted(turns[2:]) == [0, 1]
+
+
+def test_a_task_that_waits_lends_its_cpu() -> None:
+    """A nested task runs on one CPU; when the outer goes on, both hold it for a while (Ray's rule)."""
+    script = Script(make(cpus=1))
+    outer, inner = script.has_idle(2)
+    ((_, outer_lease, outer_worker),) = granted(script.wants(1, 1))
+    script.wants(2, 1)
+    ((client, inner_lease, inner_worker),) = granted(script.blocks(outer_worker))
+    assert client == 2
+    assert {outer_worker, inner_worker} == {outer, inner}
+    script.leases.unblocked(outer_worker)
+    assert script.free == {}
+    assert granted(script.wants(3, 1)) == []
+    assert granted(script.returns(inner_lease)) == [], "the CPU is still held by the outer task"
+    assert [client for client, _, _ in granted(script.returns(outer_lease))] == [3]
+
+
+def test_a_blocked_worker_that_dies_gives_everything_back_once() -> None:
+    """Its CPU was given back already, its GPU was not."""
+    script = Script(make(gpus=1))
+    ids = script.has_idle(1)
+    script.wants(1, 1, amounts(CPU=1, GPU=1))
+    script.blocks(ids[0])
+    assert script.free == {"CPU": 2}
+    script.dies(ids[0])
+    assert script.free == {"CPU": 2, "GPU": 1}
+
+
+def test_an_actor_that_waits_keeps_its_cpu() -> None:
+    """Only tasks lend theirs (Ray's rule); the end of its waiting takes nothing either."""
+    script = Script(make())
+    (worker,) = script.has_idle(1)
+    script.places(b"a")
+    assert script.blocks(worker) == []
+    script.leases.unblocked(worker)
+    assert script.free == {"CPU": 1}
+
+
+def test_an_actor_that_asks_for_nothing_gives_its_cpu_back_once_made() -> None:
+    """It needed a CPU to start; another may have it now.  Telling twice changes nothing."""
+    script = Script(make(cpus=1))
+    script.has_idle(2)
+    assert kinds(script.places(b"a")) == ["PlaceActor"]
+    script.wants(2, 1)
+    assert [client for client, _, _ in granted(script.leases.actor_made(b"a", ResourceSet()))] == [2]
+    assert script.leases.actor_made(b"a", ResourceSet()) == []
+    script.leases.check_invariants()
+
+
+def test_an_actor_keeps_its_gpu() -> None:
+    """Of all that changes when it is made, its GPU is not: its process knows that one only."""
+    script = Script(make(gpus=2))
+    script.has_idle(2)
+    script.places(b"a", amounts(GPU=1))
+    (second,) = script.places(b"b", amounts(GPU=1))
+    assert isinstance(second, PlaceActor)
+    first = script.leases.worker_of(b"a")
+    assert first is not None
+    script.dies(first.worker_id)
+    script.leases.actor_made(b"b", amounts(GPU=1))
+    kept = script.leases.worker_of(b"b")
+    assert kept is not None
+    assert kept.allocation is second.allocation
+
+
+@pytest.mark.parametrize("is_ready", [False, True], ids=["before its worker", "after its worker"])
+def test_a_dropped_actor_holds_nothing(is_ready: bool) -> None:
+    """Whether it waits for a worker or for resources, nothing is kept for it."""
+    script = Script(make())
+    script.places(b"a")
+    script.places(b"b", amounts(CPU=2))
+    if is_ready:
+        script.ready(b"w1")
+    script.leases.actor_dropped(b"b")
+    assert script.leases.waiting() == []
+    if not is_ready:
+        script.leases.actor_dropped(b"a")
+        assert script.free == {"CPU": 2}
+    script.leases.check_invariants()
+
+
+def test_the_workers_of_a_dead_client_end() -> None:
+    """They run what nobody can get any more; its demands and promises go with it."""
+    script = Script(make())
+    (worker,) = script.has_idle(1)
+    script.wants(1, 5)
+    actions = script.leases.client_gone(1)
+    assert EndWorker(worker, "the owner of its task died", force=True) in actions
+    assert script.leases.waiting() == []
+    assert script.free == {"CPU": 2}
+    script.leases.check_invariants()
+
+
+def test_a_dead_clients_actor_is_still_placed() -> None:
+    """A detached actor outlives its maker; who owns actors drops the others."""
+    script = Script(make())
+    script.places(b"a", client=1)
+    script.leases.client_gone(1)
+    assert script.ready(b"w1") == [PlaceActor(b"a", b"w1", script.leases.workers[b"w1"].allocation)]  # type: ignore[arg-type]
+
+
+def test_the_end_of_a_job_leaves_what_outlives_it() -> None:
+    """A detached actor that waits for its worker gets it; what runs for such an actor goes on."""
+    script = Script(make(cpus=4))
+    spare, used = script.has_idle(2)
+    ((_, _, busy),) = granted(script.wants(7, 1))
+    assert busy == used
+    script.leases.prestart(POOL, 3)
+    script.places(b"a")
+    waiting = script.places(b"b", amounts(CPU=2))
+    assert kinds(waiting) == []
+    actions = script.leases.pool_gone([POOL])
+    script.leases.check_invariants()
+    ended = {action.worker_id for action in actions if isinstance(action, EndWorker)}
+    assert spare not in ended, "it became actor a"
+    assert used not in ended
+    starting = [worker for worker in script.leases.workers.values() if worker.state == STARTING]
+    assert len(starting) == 1, "as many as there are promises"
+    assert kinds(script.ready(starting[0].worker_id)) == ["PlaceActor"]
+
+
+def test_idle_workers_of_an_ended_job_end_soon() -> None:
+    """The soft limit is for workers that somebody may want."""
+    script = Script(make(soft_limit=8))
+    script.wants(1, 1)
+    script.leases.pool_gone([POOL])
+    ((_, lease, worker),) = granted(script.ready(b"w1"))
+    script.returns(lease)
+    assert script.ticks() == []
+    script.now_s += 1
+    assert script.ticks() == [EndWorker(worker, "idle", force=False)]
+
+
+def test_idle_workers_end_beyond_the_soft_limit_the_longest_idle_first() -> None:
+    """As many stay as there are CPUs."""
+    script = Script(make(soft_limit=1))
+    ids = script.has_idle(2)
+    assert script.ticks() == []
+    script.now_s += 1
+    assert script.ticks() == [EndWorker(ids[0], "idle", force=False)]
+    assert script.leases.workers[ids[0]].state == ENDING
+
+
+def test_a_worker_whose_objects_are_borrowed_stays() -> None:
+    """It refuses to end, and can be leased again."""
+    script = Script(make(soft_limit=0))
+    (worker,) = script.has_idle(1)
+    script.now_s += 1
+    script.ticks()
+    assert granted(script.wants(1, 1)) == []
+    ((_, _, leased),) = granted(script.leases.kept(worker, now_s=script.now_s))
+    assert leased == worker
+    assert script.leases.kept(worker, now_s=script.now_s) == [], "it is not ending"
+    script.leases.check_invariants()
+
+
+def test_a_worker_returned_for_good_ends() -> None:
+    """After max_calls nobody gets it; what it held is free."""
+    script = Script(make())
+    (worker,) = script.has_idle(1)
+    ((_, lease, _),) = granted(script.wants(1, 1))
+    assert script.returns(lease, retire=True) == [EndWorker(worker, "max_calls reached", force=False)]
+    assert script.free == {"CPU": 2}
+    assert script.returns(lease) == [], "its number says nothing any more"
+
+
+def test_holders_hear_that_others_wait_and_that_nobody_does_any_more() -> None:
+    """So they give idle leases back early, and stop to when there is no need."""
+    script = Script(make(cpus=1))
+    (worker,) = script.has_idle(1)
+    ((_, lease, _),) = granted(script.wants(1, 1))
+    assert script.wants(2, 1) == [WantIdle(1, wanted=True)]
+    assert script.wants(2, 3) == []
+    assert script.wants(2, 0) == [WantIdle(1, wanted=False)]
+    script.wants(2, 1)
+    ((client, _, again),) = granted(script.returns(lease))
+    assert (client, again) == (2, worker)
+
+
+def test_a_class_is_not_asked_to_make_room_for_itself() -> None:
+    """One client with one kind of task keeps its leases, however long its queue is; another kind counts."""
+    script = Script(make(cpus=1))
+    script.has_idle(1)
+    assert kinds(script.wants(1, 100)) == ["Grant"]
+    assert script.wants(1, 1, amounts(CPU=0.5), kind=1) == [WantIdle(1, wanted=True)]
+
+
+def test_a_worker_that_cannot_start_is_tried_once_a_tick() -> None:
+    """Else a broken environment would cost a fork per millisecond, and resources that others could use."""
+    script = Script(make(cpus=2))
+    script.wants(1, 2, pool=OTHER_POOL)
+    said: list[Action] = []
+    for number in range(1, MOST_FAILED_STARTS + 1):
+        said = script.dies(b"w%d" % number)
+    (notice,) = [action for action in said if isinstance(action, Infeasible)]
+    assert notice.reason == "gets no worker: 5 in a row died while they started"
+    for worker in list(script.leases.workers):
+        if script.leases.workers[worker].state == STARTING and worker != b"w7":
+            script.dies(worker)
+    assert script.free == {"CPU": 2}
+    assert kinds(script.wants(2, 2)) == ["StartWorker", "StartWorker"], "other pools are not held up"
+    script.wants(2, 0)
+    (probe,) = [action for action in script.ticks() if isinstance(action, StartWorker)]
+    assert script.ticks() == []
+    assert kinds(script.dies(probe.worker_id)) == []
+    (probe,) = [action for action in script.ticks() if isinstance(action, StartWorker)]
+    assert kinds(script.ready(probe.worker_id)) == ["Grant", "StartWorker"], "and then all is as before"
+
+
+def test_the_end_of_a_job_ends_the_tries_to_start_its_workers() -> None:
+    """A worker that was to be tried at the next tick is forgotten: it has no process to end."""
+    script = Script(make(cpus=1))
+    script.wants(1, 1)
+    for number in range(1, MOST_FAILED_STARTS + 1):
+        script.dies(b"w%d" % number)
+    script.leases.client_gone(1)
+    assert script.leases.pool_gone([POOL]) == []
+    assert script.leases.workers == {}
+    assert script.ticks() == []
+
+
+def test_events_of_unknown_workers_change_nothing() -> None:
+    """Messages may be older than the end of what they are about."""
+    script = Script(make())
+    for event in (script.dies, script.ready, script.blocks, script.leases.unblocked):
+        assert not event(b"nobody")
+    assert script.leases.actor_made(b"nobody", ONE_CPU) == []
+    assert script.leases.kept(b"nobody", now_s=0) == []
+    assert script.free == {"CPU": 2}
+
+
+def test_thousands_of_demands_and_hundreds_of_workers_cost_little() -> None:
+    """An event costs what it changes: none walks all demands, or all workers, for each grant."""
+    script = Script(make(cpus=400, max_starting=400, soft_limit=400))
+    leases = script.leases
+    started = perf_counter()
+    leases.prestart(POOL, 400)
+    for worker in list(leases.workers):
+        leases.worker_ready(worker, now_s=0.0)
+    for number in range(5000):
+        leases.demand(Demand(1, 0, ONE_CPU, POOL, 1, actor_id=b"a%d" % number))
+    for _ in range(1000):
+        worker_id = next(w.worker_id for w in leases.workers.values() if w.state == ACTOR)
+        leases.worker_died(worker_id)
+    took_s = perf_counter() - started
+    assert took_s < 2.0, f"{took_s:.2f} s: something is quadratic"
+    leases.check_invariants()
+
+
+# --- anything in any order ------------------------------------------------------------------------
+
+#: what clients ask for, by class number; the last can never be had
+REQUESTS = [
+    amounts(CPU=1),
+    amounts(CPU=2),
+    amounts(CPU=0.5, GPU=0.5),
+    amounts(GPU=1),
+    ResourceSet(),
+    amounts(x=1, CPU=1),
+    amounts(x=5),
+]
+#: a client that makes actors and does nothing else
+MAKER = 0
+POOLS = [("a", ()), ("a", ("env",)), ("b", ())]
+
+
+class LeasesProgram(RuleBasedStateMachine):
+    """Plays clients, actors, and the operating system, and keeps books of its own."""
+
+    @initialize(cpus=st.integers(1, 4), max_starting=st.integers(1, 3), soft_limit=st.integers(0, 2))
+    def begin(self, cpus: int, max_starting: int, soft_limit: int) -> None:
+        self.leases = make(cpus=cpus, gpus=2, x=2, max_starting=max_starting, soft_limit=soft_limit)
+        self.now_s = 0.0
+        self.clients = {1, 2}
+        self.next_client = 3
+        self.next_actor = 0
+        #: what each client said it wants and has not got, by client and class
+        self.owed: Counter[tuple[int, int]] = Counter()
+        #: process -> whether it has registered
+        self.processes: dict[bytes, bool] = {}
+        self.killed: set[bytes] = set()
+        self.asked_to_end: set[bytes] = set()
+        self.lease_of: dict[int, tuple[tuple[int, int], bytes, Any]] = {}
+        self.actor_at: dict[bytes, tuple[bytes, Any]] = {}
+        self.unplaced: dict[bytes, int] = {}
+        self.blocked: set[bytes] = set()
+        self.told: dict[int, bool] = {}
+        self.has_overcommitted = False
+
+    # -- the world ------------------------------------------------------------------------------
+
+    def perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, StartWorker):
+                assert action.worker_id not in self.processes, "started twice"
+                assert self.leases.workers[action.worker_id].pool == action.pool
+                self.processes[action.worker_id] = False
+            elif isinstance(action, Grant):
+                self.check_usable(action.worker_id)
+                key = (action.client, action.class_number)
+                assert action.client in self.clients, "a lease for a dead client"
+                assert self.owed[key] > 0, "more than was wanted"
+                assert action.allocation.request == REQUESTS[action.class_number]
+                self.owed[key] -= 1
+                self.lease_of[action.lease_number] = (key, action.worker_id, action.allocation)
+            elif isinstance(action, PlaceActor):
+                self.check_usable(action.worker_id)
+                assert action.allocation.request == REQUESTS[self.unplaced.pop(action.actor_id)]
+                self.actor_at[action.actor_id] = (action.worker_id, action.allocation)
+            elif isinstance(action, EndWorker):
+                assert action.worker_id in self.processes, "the end of nothing"
+                (self.killed if action.force else self.asked_to_end).add(action.worker_id)
+                self.forget_lease(action.worker_id)
+                assert action.worker_id not in {worker for worker, _ in self.actor_at.values()}
+            elif isinstance(action, WantIdle):
+                assert self.told.get(action.client, False) != action.wanted, "told twice"
+                self.told[action.client] = action.wanted
+            else:
+                assert action.client in self.clients | {MAKER}
+
+    def check_usable(self, worker_id: bytes) -> None:
+        assert self.processes[worker_id], "a worker that has not registered"
+        assert worker_id not in self.killed | self.asked_to_end, "a worker that ends"
+        in_use = {worker for _, worker, _ in self.lease_of.values()}
+        assert worker_id not in in_use | {worker for worker, _ in self.actor_at.values()}, "given twice"
+
+    def forget_lease(self, worker_id: bytes) -> None:
+        self.lease_of = {n: lease for n, lease in self.lease_of.items() if lease[1] != worker_id}
+        self.blocked.discard(worker_id)
+
+    def die(self, worker_id: bytes) -> None:
+        del self.processes[worker_id]
+        self.killed.discard(worker_id)
+        self.asked_to_end.discard(worker_id)
+        self.forget_lease(worker_id)
+        self.actor_at = {actor: at for actor, at in self.actor_at.items() if at[0] != worker_id}
+        self.perform(self.leases.worker_died(worker_id))
+
+    # -- rules ----------------------------------------------------------------------------------
+
+    @rule(data=st.data(), kind=st.integers(0, len(REQUESTS) - 1), wanted=st.integers(0, 5))
+    def demand(self, data: st.DataObject, kind: int, wanted: int) -> None:
+        client = data.draw(st.sampled_from(sorted(self.clients)))
+        self.owed[client, kind] = wanted
+        pool = POOLS[(client + kind) % len(POOLS)]
+        self.perform(self.leases.demand(Demand(client, kind, REQUESTS[kind], pool, wanted)))
+
+    @precondition(lambda self: self.lease_of)
+    @rule(data=st.data(), retire=st.booleans())
+    def give_back(self, data: st.DataObject, retire: bool) -> None:
+        number = data.draw(st.sampled_from(sorted(self.lease_of)))
+        _, worker_id, _ = self.lease_of.pop(number)
+        self.blocked.discard(worker_id)
+        self.perform(self.leases.returned(number, retire=retire, now_s=self.now_s))
+        if retire:
+            assert worker_id in self.asked_to_end
+
+    @precondition(lambda self: not all(self.processes.values()))
+    @rule(data=st.data())
+    def register(self, data: st.DataObject) -> None:
+        worker_id = data.draw(st.sampled_from(sorted(w for w, ready in self.processes.items() if not ready)))
+        self.processes[worker_id] = True
+        self.perform(self.leases.worker_ready(worker_id, now_s=self.now_s))
+
+    @precondition(lambda self: self.processes)
+    @rule(data=st.data())
+    def end_process(self, data: st.DataObject) -> None:
+        self.die(data.draw(st.sampled_from(sorted(self.processes))))
+
+    @precondition(lambda self: not all(self.processes.values()))
+    @rule()
+    def starts_fail(self) -> None:
+        for worker_id in sorted(w for w, is_ready in self.processes.items() if not is_ready):
+            self.die(worker_id)
+
+    @precondition(lambda self: self.lease_of)
+    @rule(data=st.data())
+    def block(self, data: st.DataObject) -> None:
+        worker_id = self.lease_of[data.draw(st.sampled_from(sorted(self.lease_of)))][1]
+        self.blocked.add(worker_id)
+        self.perform(self.leases.blocked(worker_id))
+
+    @precondition(lambda self: self.blocked)
+    @rule(data=st.data())
+    def unblock(self, data: st.DataObject) -> None:
+        worker_id = data.draw(st.sampled_from(sorted(self.blocked)))
+        self.blocked.discard(worker_id)
+        self.has_overcommitted = True
+        self.leases.unblocked(worker_id)
+
+    @rule(data=st.data())
+    def client_dies(self, data: st.DataObject) -> None:
+        client = data.draw(st.sampled_from(sorted(self.clients)))
+        self.clients.remove(client)
+        self.clients.add(self.next_client)
+        self.next_client += 1
+        self.told.pop(client, None)
+        for key in [key for key in self.owed if key[0] == client]:
+            del self.owed[key]
+        mine = {worker for key, worker, _ in self.lease_of.values() if key[0] == client}
+        self.perform(self.leases.client_gone(client))
+        assert mine <= self.killed
+
+    @rule(kind=st.integers(0, len(REQUESTS) - 2), pool=st.sampled_from(POOLS))
+    def create_actor(self, kind: int, pool: Hashable) -> None:
+        self.next_actor += 1
+        actor = b"actor%d" % self.next_actor
+        self.unplaced[actor] = kind
+        self.perform(self.leases.demand(Demand(MAKER, 0, REQUESTS[kind], pool, 1, actor_id=actor)))
+
+    @precondition(lambda self: self.unplaced or self.actor_at)
+    @rule(data=st.data())
+    def drop_actor(self, data: st.DataObject) -> None:
+        actor = data.draw(st.sampled_from(sorted([*self.unplaced, *self.actor_at])))
+        self.unplaced.pop(actor, None)
+        self.perform(self.leases.actor_dropped(actor))
+
+    @precondition(lambda self: self.actor_at)
+    @rule(data=st.data())
+    def actor_is_made(self, data: st.DataObject) -> None:
+        actor = data.draw(st.sampled_from(sorted(self.actor_at)))
+        worker_id, allocation = self.actor_at[actor]
+        if allocation.request == ONE_CPU:
+            self.perform(self.leases.actor_made(actor, ResourceSet()))
+            self.actor_at[actor] = (worker_id, self.leases.workers[worker_id].allocation)
+
+    @rule(step_s=st.floats(0, 2))
+    def tick(self, step_s: float) -> None:
+        self.now_s += step_s
+        self.perform(self.leases.tick(now_s=self.now_s, idle_s=1.0))
+
+    @rule(pool=st.sampled_from(POOLS), count=st.integers(0, 3))
+    def prestart(self, pool: Hashable, count: int) -> None:
+        self.perform(self.leases.prestart(pool, count))
+
+    @precondition(lambda self: self.asked_to_end)
+    @rule(data=st.data())
+    def refuse_to_end(self, data: st.DataObject) -> None:
+        worker_id = data.draw(st.sampled_from(sorted(self.asked_to_end)))
+        self.asked_to_end.discard(worker_id)
+        self.perform(self.leases.kept(worker_id, now_s=self.now_s))
+
+    @rule(pool=st.sampled_from(POOLS))
+    def job_ends(self, pool: Hashable) -> None:
+        self.perform(self.leases.pool_gone([pool]))
+
+    @invariant()
+    def books_agree(self) -> None:
+        leases = self.leases
+        leases.check_invariants()
+        running = {worker for worker in leases.workers.values() if worker.state in {LEASED, ACTOR}}
+        expected = {worker: allocation for _, worker, allocation in self.lease_of.values()}
+        expected |= dict(self.actor_at.values())
+        assert {worker.worker_id: worker.allocation for worker in running} == expected
+        assert {worker.worker_id for worker in running if worker.is_blocked} == self.blocked
+        total = leases.resources.total
+        for name in ("GPU", "x", *(() if self.has_overcommitted else ("CPU",))):
+            held = sum(
+                allocation.request.get(name)
+                for worker, allocation in expected.items()
+                if not (name == "CPU" and worker in self.blocked)
+            )
+            assert held <= total.get(name), f"more {name} than there is"
+        waiting = Counter(
+            {(d.client, d.class_number): d.wanted for d, _ in leases.waiting() if not d.actor_id}
+        )
+        promised = Counter(
+            (p.demand.client, p.demand.class_number) for p in leases._promises if not p.demand.actor_id
+        )
+        assert waiting + promised == +self.owed, "what is owed is neither waiting nor promised"
+        assert {d.actor_id for d, _ in leases.waiting() if d.actor_id} | {
+            p.demand.actor_id for p in leases._promises if p.demand.actor_id
+        } == set(self.unplaced)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "leases"):
+            return
+        self.everybody_is_served()
+        for actor in list(self.unplaced):
+            self.perform(self.leases.actor_dropped(actor))
+        for client in sorted(self.clients):
+            self.clients.remove(client)
+            self.perform(self.leases.client_gone(client))
+        for worker_id in sorted(self.processes):
+            self.die(worker_id)
+        self.perform(self.leases.tick(now_s=self.now_s, idle_s=1.0))
+        for worker_id in sorted(self.processes):
+            self.die(worker_id)
+        assert self.leases.waiting() == []
+        assert self.leases.resources.available == self.leases.resources.total
+        self.leases.check_invariants()
+
+    def everybody_is_served(self) -> None:
+        """When all goes well from now on, every demand that can be met is."""
+        before: tuple[int, ...] = ()
+        while (
+            now := (self.owed.total(), len(self.unplaced), len(self.processes))
+        ) != before or self.lease_of:
+            before = now
+            for worker_id in sorted(w for w, is_ready in self.processes.items() if not is_ready):
+                self.processes[worker_id] = True
+                self.perform(self.leases.worker_ready(worker_id, now_s=self.now_s))
+            for number in sorted(self.lease_of):
+                self.lease_of.pop(number)
+                self.perform(self.leases.returned(number, retire=False, now_s=self.now_s))
+            self.blocked.clear()
+            for worker_id, _ in list(self.actor_at.values()):
+                self.die(worker_id)
+            for worker_id in sorted(self.killed):
+                self.die(worker_id)
+            self.perform(self.leases.tick(now_s=self.now_s, idle_s=1.0))
+        assert {kind for (_, kind), wanted in self.owed.items() if wanted} <= self.impossible()
+        assert set(self.unplaced.values()) <= self.impossible()
+
+    def impossible(self) -> set[int]:
+        resources = self.leases.resources
+        return {kind for kind, request in enumerate(REQUESTS) if resources.infeasible_reason(request)}
+
+
+TestLeasesProgram = LeasesProgram.TestCase
+TestLeasesProgram.settings = settings(
+    max_examples=100, stateful_step_count=50, deadline=None, derandomize=True, database=None
+)
