@@ -252,6 +252,7 @@ def _make(
         actor_id=actor_id,
         class_id=code.function_id,
         class_blob=code.blob,
+        sources=code.sources,
         class_name=cls.__name__,
         args_blob=packed.payload if isinstance(packed.payload, bytes) else b"",
         positions=packed.positions,

@@ -62,6 +62,7 @@ class ActorSpec:
     actor_id: bytes
     class_id: bytes
     class_blob: bytes  #: the pickled class
+    sources: dict[str, str]  #: text of the class's code by file name, where there is no file
     class_name: str
     args_blob: Any  #: serialized (args, kwargs) of the constructor; a `Dependency` if they are large
     positions: tuple[int | str, ...]  #: where in them the values of `dependencies` go

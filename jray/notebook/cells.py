@@ -8,6 +8,18 @@ import threading
 from typing import Any
 
 
+def running_number(shell: Any, *, is_recorded: bool) -> int:
+    """Return the n of In[n] of the running cell.
+
+    From the list of inputs, because `execution_count` has moved on already in some versions of IPython and
+    not in others.  `is_recorded` tells whether the cell is in that list yet.
+    """
+    inputs = shell.user_ns.get("In")
+    if not isinstance(inputs, list):
+        return int(shell.execution_count)
+    return max(1, len(inputs) - is_recorded)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cell:
     """One execution of a cell."""
@@ -21,6 +33,18 @@ class Cell:
     @property
     def msg_id(self) -> str:
         return str(self.parent.get("msg_id", ""))
+
+
+def running_number(shell: Any, *, is_recorded: bool) -> int:
+    """Return the n of In[n] of the running cell.
+
+    From the list of inputs, because `execution_count` has moved on already in some versions of IPython and
+    not in others.  `is_recorded` tells whether the cell is in that list yet.
+    """
+    inputs = shell.user_ns.get("In")
+    if not isinstance(inputs, list):
+        return int(shell.execution_count)
+    return max(1, len(inputs) - is_recorded)
 
 
 class CellTable:

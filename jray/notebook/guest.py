@@ -7,7 +7,7 @@ from typing import Any
 
 import jray
 from jray._core.client.frontend import set_frontend
-from jray.notebook.cells import CellTable
+from jray.notebook.cells import CellTable, running_number
 from jray.notebook.completion import ArgumentMatcher
 from jray.notebook.kernel_frontend import KernelFrontend
 from jray.notebook.magics import JrayMagics
@@ -39,7 +39,7 @@ class Guest:
         self._frontend = KernelFrontend(kernel, self._cells, outbox)
         self._shell.events.register("pre_run_cell", self._on_cell)
         self._shell.events.register("post_run_cell", self._on_cell_end)
-        self._enter_cell(None)  # the one that is running brought us here
+        self._enter_cell(None, is_recorded=True)  # the one that is running brought us here
         set_frontend(self._frontend)
 
     def load(self) -> None:
@@ -72,18 +72,18 @@ class Guest:
     # -- hooks ------------------------------------------------------------------------------------
 
     def _on_cell(self, info: Any = None) -> None:
-        self._enter_cell(getattr(info, "cell_id", None))
+        self._enter_cell(getattr(info, "cell_id", None), is_recorded=False)
 
     def _on_cell_end(self, _result: Any = None) -> None:
         if self._frontend is not None:
             self._frontend.flush()
 
-    def _enter_cell(self, cell_id: str | None) -> None:
+    def _enter_cell(self, cell_id: str | None, *, is_recorded: bool) -> None:
         request = self._request()
         cell = self._cells.add(
             request.get("header", {}),
             cell_id=cell_id or request.get("metadata", {}).get("cellId"),
-            execution_count=self._shell.execution_count,
+            execution_count=running_number(self._shell, is_recorded=is_recorded),
             notebook=self._notebook(),
         )
         if self._frontend is not None:

@@ -15,6 +15,7 @@ from jray._core.client.frontend import get_frontend
 from jray.notebook import shipment as shipments
 from jray.notebook.arguments import JRAY_OPTIONS, REMOTE_OPTIONS, task_options, with_options
 from jray.notebook.capture import CellAnalysis, analyze
+from jray.notebook.cells import running_number
 from jray.notebook.remote import CellRequest, RemoteCell, Runtime, source_name, submit, wait
 from jray.notebook.remote_cell import CellCode, register_source
 from jray.notebook.status import Status, read_status
@@ -95,7 +96,7 @@ class JrayMagics(Magics):
         if arguments.ref and not outputs:
             raise UsageError("--ref brings the names of -o back as ObjectRefs; there is no -o.")
         shipment = shipments.gather(analysis, self._shell.user_ns, resolve=arguments.resolve)
-        label = f"In[{self._shell.execution_count}]"
+        label = f"In[{running_number(self._shell, is_recorded=True)}]"
         text = f"%%remote {line}".rstrip() + "\n" + cell
         code = CellCode(
             source=source,
@@ -124,7 +125,7 @@ class JrayMagics(Magics):
             return analyze(source), source
         except SyntaxError as error:
             # shown with the notebook's lines: line 1 is the one of the magic
-            name = source_name(f"In[{self._shell.execution_count}]", cell)
+            name = source_name(f"In[{running_number(self._shell, is_recorded=True)}]", cell)
             lines = ["%%remote\n", *source.splitlines(keepends=True)]
             linecache.cache[name] = (len(source), None, lines, name)
             error.filename = name

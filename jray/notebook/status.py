@@ -53,7 +53,7 @@ class Status:
         if not self.nodes:
             return f'<div class="jray-status">{html.escape(repr(self))}</div>'
         used = "".join(
-            f"<tr><td>{html.escape(resource.name)}</td>"
+            f'<tr><td style="text-align:left">{html.escape(resource.name)}</td>'
             f'<td style="text-align:right">{html.escape(resource.amounts()[0])}</td>'
             f'<td style="text-align:right">{html.escape(resource.amounts()[1])}</td></tr>'
             for resource in self.resources
@@ -63,10 +63,13 @@ class Status:
             f"<td>{html.escape(host)}</td><td>{html.escape(_amounts(offered))}</td></tr>"
             for node_id, is_alive, host, offered in self.nodes
         )
+        if len(self.nodes) > 1:  # of one node the first table says it all
+            nodes = f"<table><tr><th>node</th><th>state</th><th>host</th><th>offers</th></tr>{nodes}</table>"
+        else:
+            nodes = ""
         return (
             '<div class="jray-status"><strong>jray</strong>'
-            f"<table><tr><th>resource</th><th>in use</th><th>total</th></tr>{used}</table>"
-            f"<table><tr><th>node</th><th></th><th>host</th><th>offers</th></tr>{nodes}</table></div>"
+            f"<table><tr><th>resource</th><th>in use</th><th>total</th></tr>{used}</table>{nodes}</div>"
         )
 
 

@@ -237,7 +237,7 @@ def test_options_become_those_of_the_task(
 ) -> None:
     """Only what is given is passed on; {expressions} are replaced."""
     magic_shell.user_ns["n"] = 3
-    magic_shell.execution_count = 5
+    magic_shell.user_ns["In"] = [""] * (5 + 1)
     magic_shell.run_cell_magic("remote", magic_shell.var_expand(line), "pass")
     assert runtime.options == {"name": "In[5]", "num_returns": 1, **expected}
 
@@ -516,7 +516,8 @@ def test_status_as_html_is_escaped(magic_shell: InteractiveShell) -> None:
     html = magic_shell.run_line_magic("jray", "status")._repr_html_()
     assert "lic&lt;b&gt;" in html
     assert "<b>" not in html
-    assert "abababab" in html
+    # of one node the totals say it all
+    assert "abababab" not in html
     assert "node:127" not in html
 
 

@@ -302,6 +302,7 @@ class ActorSubmitter:
         client = self._client
         failed = next((ref for ref in task.dependencies or () if ref._state == ERROR), None)
         if failed is not None:
+            failed._nested = None  # it is passed on, and so not unseen
             data = failed._data
             blob = data if isinstance(data, bytes) else client.dump_error(data)
             client.node.tell(messages.CREATE_ACTOR, spec)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import linecache
+import os
 import warnings
+from types import CodeType
 from typing import Any
 
 from jray._core.config import Config
@@ -15,13 +18,17 @@ from jray._core.serialization import code_pickler_class
 class ExportedCode:
     """A pickled function or class."""
 
-    __slots__ = ("blob", "function_id", "refs", "timing")
+    __slots__ = ("blob", "function_id", "refs", "sources", "timing")
 
-    def __init__(self, function_id: bytes, blob: bytes, refs: list[ObjectRef[Any]]) -> None:
+    def __init__(
+        self, function_id: bytes, blob: bytes, refs: list[ObjectRef[Any]], sources: dict[str, str]
+    ) -> None:
         self.function_id = function_id
         self.blob = blob
         #: captured by the code: they live as long as the job (Ray's rule)
         self.refs = refs
+        #: text of the files that are none, by the name in their code: a notebook's cells
+        self.sources = sources
         self.timing = Timing()
 
 
@@ -54,7 +61,23 @@ class CodeTable:
                 stacklevel=5,
             )
         function_id = hashlib.blake2b(blob, digest_size=20).digest()
-        return self._by_hash.setdefault(function_id, ExportedCode(function_id, blob, refs))
+        return self._by_hash.setdefault(function_id, ExportedCode(function_id, blob, refs, _sources(code)))
+
+
+def _sources(code: Any) -> dict[str, str]:
+    """Return the source of a function or class that was typed and not read from a file.
+
+    Only what `linecache` already knows: tracebacks of workers show its lines.
+    """
+    members = vars(code).values() if isinstance(code, type) else (code,)
+    names = {
+        member.__code__.co_filename for member in members if isinstance(getattr(member, "__code__", None), CodeType)
+    }
+    return {
+        name: "".join(linecache.cache[name][2])  # type: ignore[misc]
+        for name in names
+        if len(linecache.cache.get(name, ())) == 4 and not os.path.exists(name)
+    }
 
 
 def pickle_code(code: Any, kind: str, name: str) -> tuple[bytes, list[ObjectRef[Any]]]:

@@ -130,7 +130,7 @@ class Leasing:
             if number not in known:
                 known.add(number)
                 code = template.code
-                blob = None if code.function_id in known else code.blob
+                blob = None if code.function_id in known else (code.blob, code.sources)
                 known.add(code.function_id)
                 definitions.append((template.wire, blob))
         if wire:

@@ -174,6 +174,7 @@ class Outcomes:
     def fail_by_argument(self, task: PendingTask, ref: ObjectRef[Any]) -> None:
         """An argument's error becomes the task's (the lock is held; the user's class is unpickled later)."""
         self._client.tasks.pending.pop(task.number, None)
+        ref._nested = None  # it is passed on, and so not unseen
 
         def finish() -> None:
             original = ref._data

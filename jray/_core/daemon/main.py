@@ -1,10 +1,8 @@
-"""Owns the start of a head process, and of its zygotes: `python -c '<this main>' '<json>'`.
-
-The zygote is forked before anything else is imported, so that both import at the same time.
-"""
+"""Owns the start of a head process, and of its zygotes: `python -c '<call of main>' '<json>'`."""
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -12,15 +10,30 @@ import signal
 import socket
 import sys
 
+#: what both a head and a zygote need: imported once, before they part
+_SHARED = (
+    "jray._core.config",
+    "jray._core.machine.actors",
+    "jray._core.node.zygote",
+    "jray._core.resources",
+    "jray._core.store.arena",
+    "jray._core.wire.connection",
+)
+
 
 def main() -> None:
+    """Be a head, or a zygote if the arguments say so; never returns in a zygote."""
+    gc.disable()  # what is imported stays, and there is nothing else yet
     settings = json.loads(sys.argv[1])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the driver
     keep = settings["keep_fd"]
     _close_inherited(keep)
+    for name in _SHARED:
+        importlib.import_module(name)
+    serve = importlib.import_module("jray._core.node.zygote").serve
     eager = settings["eager_zygote"]
     if settings["is_zygote"]:
-        importlib.import_module("jray._core.node.zygote").serve(socket.socket(fileno=keep), eager=eager)
+        serve(socket.socket(fileno=keep), eager=eager)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     log = os.memfd_create("jray-zygote-log", os.MFD_CLOEXEC)
     zygote = os.fork()
@@ -30,13 +43,16 @@ def main() -> None:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
-        importlib.import_module("jray._core.node.zygote").serve(theirs, eager=eager)
+        serve(theirs, eager=eager)
     theirs.close()
-    importlib.import_module("jray._core.daemon.service").run(settings, ours, zygote, log)
+    run = importlib.import_module("jray._core.daemon.service").run
+    gc.freeze()
+    gc.enable()
+    run(settings, ours, zygote, log)
 
 
 def _close_inherited(keep: int) -> None:
-    """Close what the driver's other descriptors leaked: who reads their other ends must see the driver's end."""
+    """Close what else the driver's process left open: its other ends must see the driver's end."""
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) != keep:
             try:

@@ -55,8 +55,8 @@ def serve(sock: socket.socket, *, eager: bool) -> None:
 
 
 def _share_memory() -> None:
-    gc.collect()
     gc.freeze()  # or each worker's first collection would copy every page
+    gc.enable()
 
 
 class _Zygote:
@@ -74,6 +74,7 @@ class _Zygote:
     def preload(self) -> None:
         """Import what many workers need."""
         self._has_preloaded = True
+        gc.disable()
         for name in _WANTED:
             try:
                 importlib.import_module(name)

@@ -23,7 +23,7 @@ from jray._core.specs import ActorSpec
 from jray._core.wire import messages
 from jray._core.worker.executor import Executor, ItemSender, WorkerFunction
 from jray._core.worker.running import RunningTask, current_task
-from jray._core.worker.tracebacks import task_error
+from jray._core.worker.tracebacks import remember_sources, task_error
 from jray.exceptions import ActorDiedError
 
 _DEFAULT_GROUP = "_default"
@@ -63,6 +63,7 @@ class ActorHost:
         token = current_task.set(task)
         self._executor.current = task
         try:
+            remember_sources(spec.sources)
             cls = pickle.loads(spec.class_blob)
             payload = spec.args_blob
             entry: tuple[Any, ...]

@@ -27,7 +27,7 @@ from jray._core.specs import FunctionTemplate
 from jray._core.wire import messages
 from jray._core.worker.output import OutputRouter
 from jray._core.worker.running import RunningTask, current_task
-from jray._core.worker.tracebacks import task_error
+from jray._core.worker.tracebacks import remember_sources, task_error
 from jray.exceptions import RayTaskError
 
 #: a task that has run this long is long: what waits behind it goes elsewhere
@@ -110,7 +110,8 @@ class Executor:
         for template, blob in definitions:
             if isinstance(template, FunctionTemplate):
                 if blob is not None:
-                    self._functions[template.function_id] = blob
+                    self._functions[template.function_id] = blob[0]
+                    remember_sources(blob[1])
                 peer.templates[template.number] = _Undefined(template)
             else:
                 peer.templates[template.number] = WorkerFunction(template, None)

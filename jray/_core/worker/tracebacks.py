@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import linecache
 import os
 import socket
 import traceback
-from types import TracebackType
 
 from jray._core.serialization import deserialize, serialize
 from jray.exceptions import RayTaskError
@@ -13,20 +13,29 @@ from jray.exceptions import RayTaskError
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
 
 
-def user_part(trace: TracebackType | None) -> TracebackType | None:
-    """Return *trace* from the first frame on that is not jray's."""
-    while trace is not None:
-        if not trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
-            return trace
-        trace = trace.tb_next
-    return None
+def _without_own_frames(told: traceback.TracebackException) -> traceback.TracebackException:
+    """Leave only the user's frames, also of the exceptions that led to this one."""
+    own = [frame for frame in told.stack if frame.filename.startswith(_PACKAGE)]
+    if len(own) < len(told.stack):  # an error raised by jray itself keeps what there is
+        told.stack[:] = [frame for frame in told.stack if not frame.filename.startswith(_PACKAGE)]
+    for other in (told.__cause__, told.__context__, *(getattr(told, "exceptions", None) or ())):
+        if other is not None:
+            _without_own_frames(other)
+    return told
+
+
+def remember_sources(sources: dict[str, str]) -> None:
+    """Let tracebacks show the lines of code that came without a file."""
+    for name, text in sources.items():
+        # without a time of change, linecache never looks for the file
+        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
 
 
 def task_error(
     name: str, error: BaseException, *, actor_repr: str | None = None, actor_id: str | None = None
 ) -> bytes:
     """Return, serialized, the RayTaskError that stands for *error* in other processes."""
-    text = "".join(traceback.format_exception(type(error), error, user_part(error.__traceback__)))
+    text = "".join(_without_own_frames(traceback.TracebackException.from_exception(error)).format())
     failed = RayTaskError(name, text, error, None, os.getpid(), _address(), actor_repr, actor_id)
     error.__traceback__ = None
     try:
