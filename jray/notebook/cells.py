@@ -35,18 +35,6 @@ class Cell:
         return str(self.parent.get("msg_id", ""))
 
 
-def running_number(shell: Any, *, is_recorded: bool) -> int:
-    """Return the n of In[n] of the running cell.
-
-    From the list of inputs, because `execution_count` has moved on already in some versions of IPython and
-    not in others.  `is_recorded` tells whether the cell is in that list yet.
-    """
-    inputs = shell.user_ns.get("In")
-    if not isinstance(inputs, list):
-        return int(shell.execution_count)
-    return max(1, len(inputs) - is_recorded)
-
-
 class CellTable:
     """The cells run so far, oldest forgotten first.  Safe to use from any thread."""
 

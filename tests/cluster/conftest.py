@@ -77,8 +77,12 @@ def script(tmp_path: Path) -> Iterator[Callable[..., Script]]:
     """Start a program in a process of its own, killed at the end of the test if it still runs."""
     started: list[Script] = []
 
-    def start(text: str, *arguments: Any, env: dict[str, str] | None = None, prefix: tuple[str, ...] = ()) -> Script:
-        started.append(start_script(tmp_path, text, *arguments, env={**os.environ, **(env or {})}, prefix=prefix))
+    def start(
+        text: str, *arguments: Any, env: dict[str, str] | None = None, prefix: tuple[str, ...] = ()
+    ) -> Script:
+        started.append(
+            start_script(tmp_path, text, *arguments, env={**os.environ, **(env or {})}, prefix=prefix)
+        )
         return started[-1]
 
     yield start

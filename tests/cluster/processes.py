@@ -1,4 +1,4 @@
-"""Owns what these tests see of a cluster from outside: its processes, its files, and drivers in processes of their own."""
+"""Owns what these tests see of a cluster from outside, its processes and files, and drivers of their own."""
 
 from __future__ import annotations
 

@@ -89,7 +89,9 @@ BUSY = """
 """
 
 
-def start_busy(script: Callable[..., Script], folder: Path, mark: str, how: str) -> tuple[Script, dict[str, str], set[int]]:
+def start_busy(
+    script: Callable[..., Script], folder: Path, mark: str, how: str
+) -> tuple[Script, dict[str, str], set[int]]:
     """Start the busy driver; return it, what its `init` returned, and its other processes."""
     program = script(BUSY, folder, how)
     info, pids = json.loads(program.line())

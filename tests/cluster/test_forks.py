@@ -5,15 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
-import sys
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 import jray
-from jray.exceptions import RaySystemError
 from tests.behaviour.support import Bench, wait_gone
 from tests.cluster.processes import Script
 
@@ -77,7 +74,9 @@ def refusals() -> list[str]:
 
 
 def check_refused(answers: list[str]) -> None:
-    assert [answer for answer in answers if "RaySystemError: System error: This process was forked" not in answer] == []
+    assert [
+        answer for answer in answers if "RaySystemError: System error: This process was forked" not in answer
+    ] == []
 
 
 @pytest.mark.usefixtures("cluster")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -44,7 +45,11 @@ class Actor:
 def test_what_waits_for_a_dead_head_says_so(cluster: Cluster, bench: Bench, mark: str, number: int) -> None:
     """Pending results raise within a second, saying what to do, and no process of the cluster is left."""
     actor = Actor.remote()
-    refs = [wait_here.remote(bench), actor.wait_here.remote(bench), *[wait_here.remote(bench) for _ in range(3)]]
+    refs = [
+        wait_here.remote(bench),
+        actor.wait_here.remote(bench),
+        *[wait_here.remote(bench) for _ in range(3)],
+    ]
     bench.tally("started").wait_for(2)
     os.kill(cluster.head.pid, number)
     start = time.monotonic()
@@ -117,7 +122,7 @@ def test_processes_that_tasks_started_go_with_the_head(cluster: Cluster, bench: 
     @jray.remote
     def task() -> None:
         for own_session in (False, True):
-            child = subprocess.Popen(["sleep", "600"], start_new_session=own_session)
+            child = subprocess.Popen([shutil.which("sleep") or "", "600"], start_new_session=own_session)
             bench.tally().add(child.pid)
         time.sleep(600)
 

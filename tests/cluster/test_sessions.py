@@ -6,7 +6,6 @@ import gc
 import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import psutil
 import pytest
@@ -73,7 +72,10 @@ def test_two_sessions_side_by_side(script: Callable[..., Script]) -> None:
             found = jray.get_actor("same", namespace="same")
             print(jray.get(found.name.remote(), timeout=20), len(jray.get(jray.put(bytes(500_000)))), flush=True)
     """
-    first, second = script(text.replace("sys.argv[1]", '"first"')), script(text.replace("sys.argv[1]", '"second"'))
+    first, second = (
+        script(text.replace("sys.argv[1]", '"first"')),
+        script(text.replace("sys.argv[1]", '"second"')),
+    )
     places = {*first.line().split(), *second.line().split()}
     assert len(places) == 4
     for _ in range(3):

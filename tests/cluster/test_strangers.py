@@ -29,10 +29,10 @@ def works() -> bool:
 
 
 def say(address: Path, data: bytes) -> bytes:
-    """Send *data* to a socket and return what comes back until it is closed, or for half a second."""
+    """Send *data* to a socket and return what comes back until it is closed, or for a moment."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.connect(str(address))
-        sock.settimeout(0.5)
+        sock.settimeout(0.1)
         answer = b""
         try:
             sock.sendall(data)
@@ -66,22 +66,27 @@ GARBAGE = {
 }
 
 
-@pytest.mark.parametrize("what", GARBAGE)
-def test_garbage_harms_nobody(cluster: Cluster, what: str) -> None:
+def test_garbage_harms_nobody(cluster: Cluster) -> None:
     """Whatever is written to the head's, a worker's or the driver's socket, the cluster works on."""
     assert works()
-    sockets = list(cluster.session_dir.glob("*.sock"))
-    assert len(sockets) >= 3
-    for address in sockets:
-        say(address, GARBAGE[what])
+    sockets = [cluster.session_dir / "node.sock", *sorted(cluster.session_dir.glob("[dw][0-9]*.sock"))[:2]]
+    assert len(sockets) == 3
+    for what, data in GARBAGE.items():
+        for address in sockets:
+            say(address, data)
+        assert jray.get(double.remote(1), timeout=20) == 2, what
     assert works()
     assert cluster.head.is_running()
 
 
 def test_a_registered_client_that_talks_nonsense_harms_nobody(cluster: Cluster) -> None:
     """A driver may join and then send anything: it hears nothing of it, and others go on."""
-    hello = pickle.dumps((30, 1, "driver", os.getpid(), "/nowhere", {"cwd": "/", "sys_path": [], "namespace": "x"}))
-    kinds = [pickle.dumps((kind, *arguments)) for kind in range(80) for arguments in ((), (1,), (b"x", b"x", b"x"))]
+    hello = pickle.dumps(
+        (30, 1, "driver", os.getpid(), "/nowhere", {"cwd": "/", "sys_path": [], "namespace": "x"})
+    )
+    kinds = [
+        pickle.dumps((kind, *arguments)) for kind in range(80) for arguments in ((), (1,), (b"x", b"x", b"x"))
+    ]
     answer = say(cluster.session_dir / "node.sock", b"".join(map(frame, [hello, *kinds])))
     assert answer
     assert works()
@@ -97,7 +102,9 @@ class Bomb:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
 @pytest.mark.parametrize("is_open", [False, True])
-def test_another_users_pickle_is_never_loaded(cluster: Cluster, bench: Bench, tmp_path: Path, is_open: bool) -> None:
+def test_another_users_pickle_is_never_loaded(
+    cluster: Cluster, bench: Bench, tmp_path: Path, is_open: bool
+) -> None:
     """Another user cannot reach a socket; where the modes are wrong, nothing that they send is unpickled."""
     mark = tmp_path / "bomb"
     sockets = list(cluster.session_dir.glob("*.sock"))

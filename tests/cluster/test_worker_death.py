@@ -79,7 +79,9 @@ def test_the_error_tells_how_the_worker_ended(
     assert (error.signal, error.exit_code) == (signal_number, exit_code)
     assert "last words" in error.last_lines
     text = str(error)
-    assert "task" in text and f"pid {error.pid}" in text and "last words" in text
+    assert "task" in text
+    assert f"pid {error.pid}" in text
+    assert "last words" in text
     if signal_number is not None:
         assert signal.Signals(signal_number).name in text
     if how == "segfault":
@@ -250,3 +252,20 @@ def test_resources_of_the_dead_come_back() -> None:
         with pytest.raises(WorkerCrashedError):
             jray.get(ref, timeout=20)
     wait_until(lambda: jray.available_resources().get("CPU") == 2, what="both CPUs free")
+
+
+def test_workers_that_cannot_start_are_said(capfd: pytest.CaptureFixture[str]) -> None:
+    """An environment in which no worker comes up is named with the worker's words; other tasks go on."""
+    broken = own_pid.options(runtime_env={"env_vars": {"JRAY_BATCH_US": "many"}}).remote()
+    said = ""
+
+    def is_said() -> bool:
+        nonlocal said
+        said += capfd.readouterr().err
+        return "tried every half second" in said
+
+    wait_until(is_said, 10, lambda: f"a word about it, not {said!r}")
+    assert "own_pid gets no worker" in said
+    assert "JRAY_BATCH_US='many'" in said
+    assert jray.get(own_pid.remote(), timeout=20)
+    jray.cancel(broken)

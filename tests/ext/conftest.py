@@ -51,6 +51,6 @@ def write_head(runtime_dir: Path) -> WriteHead:
 
 
 @pytest.fixture
-def jp_server_config() -> dict[str, Any]:
+def jp_server_config() -> dict[str, Any]:  # type: ignore[no-redef]
     """The extension is on, and a route that forgets to ask who calls is an error."""
     return {"ServerApp": {"jpserver_extensions": {"jray_ext": True}, "allow_unauthenticated_access": False}}

@@ -36,7 +36,7 @@ class FakeRuntime:
 
     def __init__(self) -> None:
         self.options: dict[str, Any] = {}
-        self.cancelled: list[ObjectRef] = []
+        self.cancelled: list[ObjectRef[Any]] = []
         self.is_up = True
         self.started_with: Any = None
         #: tasks wait for `run_waiting` when set
@@ -97,7 +97,7 @@ class FakeRuntime:
 
         return SimpleNamespace(options=options)
 
-    def put(self, value: Any) -> ObjectRef:
+    def put(self, value: Any) -> ObjectRef[Any]:
         ref = self._new_ref()
         self._values[ref._id].set_result(value)
         return ref
@@ -110,7 +110,7 @@ class FakeRuntime:
             return self._resolved(refs)
         return [self._resolved(ref) for ref in refs]
 
-    def cancel(self, ref: ObjectRef) -> None:
+    def cancel(self, ref: ObjectRef[Any]) -> None:
         self.cancelled.append(ref)
 
     def nodes(self) -> list[dict[str, Any]]:
@@ -130,27 +130,27 @@ class FakeRuntime:
         for run in waiting:
             run()
 
-    def _new_ref(self) -> ObjectRef:
-        ref: ObjectRef = ObjectRef(next(self._numbers).to_bytes(28, "little"), client=self)
+    def _new_ref(self) -> ObjectRef[Any]:
+        ref: ObjectRef[Any] = ObjectRef(next(self._numbers).to_bytes(28, "little"), client=self)
         self._values[ref._id] = concurrent.futures.Future()
         return ref
 
-    def _resolved(self, ref: ObjectRef) -> Any:
+    def _resolved(self, ref: ObjectRef[Any]) -> Any:
         return self._values[ref._id].result(timeout=0)
 
     # what an ObjectRef asks of its client
 
     def ref_dropped(self, ref_id: bytes, owner: str | None, state: int, data: Any) -> None: ...
 
-    def ref_exported(self, ref: ObjectRef) -> None: ...
+    def ref_exported(self, ref: ObjectRef[Any]) -> None: ...
 
-    def ref_address(self, ref: ObjectRef) -> str:
+    def ref_address(self, ref: ObjectRef[Any]) -> str:
         return "here"
 
-    def when_ready(self, ref: ObjectRef, callback: Callable[[ObjectRef], None]) -> None:
+    def when_ready(self, ref: ObjectRef[Any], callback: Callable[[ObjectRef[Any]], None]) -> None:
         self._values[ref._id].add_done_callback(lambda _: callback(ref))
 
-    def ref_value(self, ref: ObjectRef) -> Any:
+    def ref_value(self, ref: ObjectRef[Any]) -> Any:
         return self._resolved(ref)
 
 

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from jray._core.config import Config
@@ -67,7 +68,9 @@ class Daemon:
             self._fail,
         )
         self._store = Store(
-            settings["store_dir"], capacity_bytes=settings["store_bytes"], segment_bytes=self._config.segment_bytes
+            settings["store_dir"],
+            capacity_bytes=settings["store_bytes"],
+            segment_bytes=self._config.segment_bytes,
         )
         self._pool = pool
         self.node = NodeService(
@@ -84,7 +87,7 @@ class Daemon:
         )
         self.head = HeadService(self._send, self.node)
         self.node.cluster = self.head
-        self._handlers = {
+        self._handlers: dict[int, Callable[[Any, Message], object]] = {
             messages.REGISTER: self._register,
             messages.LEASE: self._lease,
             messages.RETURN: lambda _, m: self.node.returned(m[1], retire=m[2]),
@@ -216,7 +219,9 @@ class Daemon:
         try:
             self.head.create_actor(client.number, message[1])
         except NameTaken:  # the client reserved it first, so that this says something about another client
-            self._send(client.number, (messages.NOTICE, message[1].cell, f"actor name {message[1].name!r} is taken"))
+            self._send(
+                client.number, (messages.NOTICE, message[1].cell, f"actor name {message[1].name!r} is taken")
+            )
 
     def _actor_ready(self, client: ClientRecord, message: Message) -> None:
         self.node.actor_made(message[1])
@@ -224,10 +229,12 @@ class Daemon:
 
     def _ask(self, client: ClientRecord, message: Message) -> None:
         _, request, question, arguments = message
-        own = {
+        own: dict[str, Callable[..., Any]] = {
             "resources": self._resources,
             "node": self._node_row,
-            "waiting": lambda: [(d.name, d.cell, d.wanted, reason) for d, reason in self.node.leases.waiting()],
+            "waiting": lambda: [
+                (d.name, d.cell, d.wanted, reason) for d, reason in self.node.leases.waiting()
+            ],
             "workers": self._worker_rows,
             "store": lambda: dataclasses.asdict(self._store.ledger.statistics()),
         }

@@ -111,18 +111,21 @@ class HeadService:
 
     def answer(self, client: int, question: str, arguments: tuple[Any, ...]) -> Any:
         """Answer a client's question; raises KeyError for one that the head does not know."""
-        return {
+        answers: dict[str, Callable[..., Any]] = {
             "reserve_name": self._reserve_name,
             "unreserve_name": self.actors.unreserve,
             "find_actor": lambda namespace, name: self._find_actor(client, namespace, name),
             "actor_names": self._actor_names,
             "actors": self._all_actors,
-            "jobs": lambda: [(job.job_id, job.namespace, job.facts, job.ended_s) for job in self.jobs.values()],
+            "jobs": lambda: [
+                (job.job_id, job.namespace, job.facts, job.ended_s) for job in self.jobs.values()
+            ],
             "kv_put": self._kv_put,
             "kv_get": lambda space, key: self._kv.get((space, key)),
             "kv_delete": lambda space, key: self._kv.pop((space, key), None) is not None,
             "kv_keys": lambda space, prefix: [k for s, k in self._kv if s == space and k.startswith(prefix)],
-        }[question](*arguments)
+        }
+        return answers[question](*arguments)
 
     def _reserve_name(self, namespace: str, name: str, actor_id: bytes) -> bytes:
         return self.actors.reserve(namespace, name, actor_id)

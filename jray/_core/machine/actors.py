@@ -290,7 +290,7 @@ class Actors:
         if spec.name is not None:
             del self._names[spec.namespace, spec.name]
         # its constructor's arguments are of no more use
-        record.spec = dataclasses.replace(spec, args_blob=b"", class_blob=b"", dependencies=())
+        record.spec = dataclasses.replace(spec, args_blob=b"", class_blob=b"", sources={}, dependencies=())
         return [*actions, Publish(spec.actor_id)]
 
     def check_invariants(self) -> None:

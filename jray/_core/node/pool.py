@@ -124,7 +124,9 @@ class WorkerPool:
             exit_code=os.WEXITSTATUS(status) if status is not None and os.WIFEXITED(status) else None,
             signal=os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else None,
             # Python's stderr first: what the interpreter says at its death comes after that
-            last_lines=(_tail_of(process.log_path + ".stderr") + "\n" + _tail_of(process.log_path + ".err")).strip(),
+            last_lines=(
+                _tail_of(process.log_path + ".stderr") + "\n" + _tail_of(process.log_path + ".err")
+            ).strip(),
             detail=detail,
         )
         self.causes[process.worker_id] = cause

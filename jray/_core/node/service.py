@@ -7,7 +7,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from jray._core.config import Config
 from jray._core.machine import leases as machine
@@ -21,9 +21,6 @@ from jray._core.wire import messages
 
 #: How a job's workers are told apart: by its id and the hashable form of a runtime environment.
 Pool = tuple[bytes, tuple[tuple[str, Any], ...]]
-
-#: this many workers that end before they register mean that the next will, too
-_MOST_FAILED_STARTS = 5
 
 
 class Cluster(Protocol):
@@ -73,8 +70,8 @@ class NodeService:
         self.workers: dict[bytes, LocalWorker] = {}
         self._specs: dict[bytes, ActorSpec] = {}
         self._restarts: dict[bytes, int] = {}
-        #: workers in a row that ended before they registered
-        self._failed_starts = 0
+        #: how the last worker ended that did so before it registered
+        self._failed_start: ExitCause | None = None
         self._log_numbers = itertools.count(1)
         self._asked_why: dict[bytes, list[tuple[int, int]]] = {}
         self.cluster: Cluster
@@ -115,7 +112,14 @@ class NodeService:
     # -- what clients say -------------------------------------------------------------------------
 
     def lease(
-        self, client: int, class_number: int, units: dict[str, int], wanted: int, pool: Hashable, cell: int, name: str
+        self,
+        client: int,
+        class_number: int,
+        units: dict[str, int],
+        wanted: int,
+        pool: Hashable,
+        cell: int,
+        name: str,
     ) -> None:
         demand = machine.Demand(client, class_number, ResourceSet(units), pool, wanted, cell, name)
         self.perform(self.leases.demand(demand))
@@ -192,15 +196,10 @@ class NodeService:
     def workers_exited(self, ended: list[tuple[bytes, ExitCause]]) -> None:
         """Worker processes were reaped."""
         for worker_id, cause in ended:
-            if worker_id in self.workers:
-                self._failed_starts = 0
-            elif not cause.detail:
-                self._failed_starts += 1
-                if self._failed_starts == _MOST_FAILED_STARTS:
-                    self._fail(
-                        f"{_MOST_FAILED_STARTS} workers in a row ended before they could work. The last said:\n"
-                        f"{cause.last_lines or '(nothing)'}"
-                    )
+            if worker_id not in self.workers and not cause.detail:
+                self._failed_start = cause
+                if not os.path.exists(self._session_dir):
+                    self._fail(f"Its directory {self._session_dir} was removed, so that no worker can start.")
         # the idle ones first, or what the others ran would be given to them
         for worker_id, cause in sorted(ended, key=self._is_in_use):
             self._worker_exited(worker_id, cause)
@@ -244,19 +243,30 @@ class NodeService:
             elif isinstance(action, machine.WantIdle):
                 self._send(action.client, (messages.IDLE_WANTED, action.wanted))
             else:
-                text = (
-                    f"{action.name or 'A task'} can never run here: it {action.reason}. It waits until a node that "
-                    "fits joins; ask for less with .options(...), or start with more resources."
-                )
-                self._send(action.client, (messages.NOTICE, action.cell, text))
+                self._send(action.client, (messages.NOTICE, action.cell, self._why_not(action)))
         if self._config.validate:
             self.leases.check_invariants()
+
+    def _why_not(self, action: machine.Infeasible) -> str:
+        name = action.name or "A task"
+        cause = self._failed_start
+        if cause is not None and action.reason.startswith("gets no worker"):
+            how = f"exited with code {cause.exit_code}" if cause.signal is None else f"got signal {cause.signal}"
+            return (
+                f"{name} {action.reason}. The last {how}, and had written:\n{cause.last_lines or '(nothing)'}\n"
+                "The next is tried every half second."
+            )
+        return (
+            f"{name} can never run here: it {action.reason}. It waits until a node that fits joins; "
+            "ask for less with .options(...), or start with more resources."
+        )
 
     def _grant(self, grant: machine.Grant) -> None:
         worker = self.workers[grant.worker_id]
         self._tell_leased(worker, grant.allocation)
         self._send(
-            grant.client, (messages.GRANT, grant.class_number, grant.lease_number, grant.worker_id, worker.address)
+            grant.client,
+            (messages.GRANT, grant.class_number, grant.lease_number, grant.worker_id, worker.address),
         )
 
     def _tell_leased(self, worker: LocalWorker, allocation: Any) -> None:
@@ -264,7 +274,7 @@ class NodeService:
         self._send(worker.client, (messages.LEASED, request, list(allocation.gpu_ids)))
 
     def _start_worker(self, action: machine.StartWorker) -> None:
-        job_id, runtime_env = action.pool  # type: ignore[misc]
+        job_id, runtime_env = cast("Pool", action.pool)
         number = next(self._log_numbers)
         facts = self._job_facts(job_id)
         self._pool.start(
