@@ -362,6 +362,8 @@ class ActorHandle:
     ) -> Any:
         client = self._jray_client
         if client is not current.client:
+            if current.client is not None:
+                _ = current.client.number  # a forked child's stand-in refuses
             raise RaySystemError(
                 f"{self!r} belongs to a session that has ended; get a new handle with jray.get_actor()."
             )

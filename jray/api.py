@@ -537,11 +537,11 @@ def _forget_after_fork() -> None:
         return
     _state.session = _state.context = None
     current.client = _ForkedClient()
+    # Not closed but led nowhere: the numbers stay taken, for objects of the parent's still close and write them.
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for fd in client.fds():
-        try:
-            os.close(fd)
-        except OSError:
-            pass
+        os.dup2(null, fd, inheritable=False)
+    os.close(null)
     client.pump.forget()
 
 

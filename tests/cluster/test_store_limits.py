@@ -54,7 +54,7 @@ def test_a_store_filled_by_live_refs_takes_more_when_some_go() -> None:
     refs = [jray.put(bytes([n]) * (4 * MB)) for n in range(4)]
     while (ref := put_or_none(4 * MB)) is not None:
         refs.append(ref)
-    with pytest.raises(ObjectStoreFullError, match="4.0 MiB"):
+    with pytest.raises(ObjectStoreFullError, match=r"4\.0 MiB"):
         jray.put(bytes(4 * MB))
     del refs[1]
     gc.collect()

@@ -387,7 +387,7 @@ class ActorsProgram(RuleBasedStateMachine):
             self.specs[actor_id] = wanted
             self.perform(self.actors.create(wanted, client))
         else:
-            assert self.actors.records[holder].state != DEAD  # type: ignore[index]
+            assert self.actors.records[holder].state != DEAD
             with pytest.raises(NameTaken):
                 self.actors.create(wanted, client)
 

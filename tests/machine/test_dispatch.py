@@ -225,7 +225,7 @@ def test_shares_differ_by_one_at_most(counts: int, leases: int, average_us: floa
     """Of equal tasks, empty workers get equal numbers, as long as these fit into a batch."""
     machine = make(leases)
     queue(machine, counts, timing(average_us))
-    sizes = Counter({number: 0 for number in machine.leases})
+    sizes = Counter(dict.fromkeys(machine.leases, 0))
     for lease, tasks in machine.assignments():
         sizes[lease.number] = len(tasks)
     assert max(sizes.values()) - min(sizes.values()) <= 1

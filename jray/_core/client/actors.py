@@ -83,8 +83,9 @@ class RemoteActor:
     def submit(self, task: PendingTask) -> None:
         """Send a call now, soon, or when the actor is there and its arguments are."""
         client = self._client
-        if self.refusal is not None:
-            client.outcomes.fail(task, self.refusal)
+        refusal = self.refusal or client.loss
+        if refusal is not None:
+            client.outcomes.fail(task, refusal)
             return
         if self.view is not None and self.view.state == DEAD:
             client.outcomes.fail(task, self.death())

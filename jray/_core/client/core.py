@@ -82,6 +82,8 @@ class CoreClient:
         self.reactor = reactor
         self.lock = threading.Lock()
         self.is_closing = False
+        #: why nothing can be submitted any more
+        self.loss: RaySystemError | None = None
         self.number = 0  #: as the node knows this client
         self.node_id = b""
         self.job_id = b""
@@ -414,7 +416,7 @@ class CoreClient:
         if self.is_closing:
             return
         with self.lock:
-            error = RaySystemError(GONE)
+            error = self.loss = RaySystemError(GONE)
             for task in list(self.tasks.pending.values()):
                 self.outcomes.fail(task, error)
             self.actors.node_lost(error)
@@ -451,7 +453,8 @@ class CoreClient:
     def fds(self) -> list[int]:
         """Return the descriptors that a forked child must close."""
         listening = [] if self._listener is None else [self._listener.fileno()]
-        return [*self.peers.fds(), self.node.connection.fd, *listening, *self.reactor.fds()]
+        node = [self.node.connection.fd] if self.node.connection.is_open else []
+        return [*self.peers.fds(), *node, *listening, *self.reactor.fds()]
 
     def close(self) -> None:
         """Leave the cluster: pending work fails, connections close, the I/O thread ends."""

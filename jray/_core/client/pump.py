@@ -74,6 +74,8 @@ class Pump:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_count = 0
         self._is_closing = False
+        #: whether this is a forked child's copy
+        self.is_forgotten = False
         self._thread = threading.Thread(target=self._run, name="jray-io", daemon=True)
 
     def start(self) -> None:
@@ -221,6 +223,7 @@ class Pump:
     def forget(self) -> None:
         """In a forked child: there is no I/O thread here, and nothing to poll."""
         self._is_closing = True
+        self.is_forgotten = True
 
     def close(self) -> None:
         """Stop the I/O thread; blocks until it has ended.  Waiting threads return."""

@@ -51,8 +51,9 @@ class TaskSubmitter:
         machine = template.queue.machine
         with client.lock:
             self.pending[number] = task
-            if template.refusal is not None:
-                client.outcomes.fail(task, template.refusal)
+            refusal = template.refusal or client.loss
+            if refusal is not None:
+                client.outcomes.fail(task, refusal)
                 return result
             if task.dependencies and not self.wait_for_dependencies(task, client.leasing.ready):
                 return result

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -339,6 +340,7 @@ class Daemon:
 def run(settings: dict[str, Any], zygote_socket: socket.socket, zygote_pid: int, zygote_log: int) -> None:
     """Be the head until told to stop, then leave nothing behind."""
     adopt_orphans()
+    _allow_many_files()
     directories = [settings["session_dir"], settings["store_dir"], settings["card_dir"]]
     try:
         holders = [claim(directory) for directory in dict.fromkeys(directories)]
@@ -351,12 +353,14 @@ def run(settings: dict[str, Any], zygote_socket: socket.socket, zygote_pid: int,
     _log_to(f"{settings['session_dir']}/logs/head.log")
     owner_fd = settings["owner_fd"]
     owner = socket.socket(fileno=owner_fd) if owner_fd is not None else None
-    daemon = Daemon(settings, ZygoteProcess(zygote_socket, zygote_pid, io.FileIO(zygote_log)))
     try:
-        daemon.run(owner)
+        daemon = Daemon(settings, ZygoteProcess(zygote_socket, zygote_pid, io.FileIO(zygote_log)))
+        try:
+            daemon.run(owner)
+        finally:
+            daemon.close()
     finally:
         end_children(_GRACE_S)
-        daemon.close()
         for holder in reversed(holders):
             holder.remove()
 
@@ -378,6 +382,12 @@ def _spawn_zygote(*, eager: bool) -> ZygoteProcess:
     )
     theirs.close()
     return ZygoteProcess(ours, pid, io.FileIO(log))
+
+
+def _allow_many_files() -> None:
+    """Raise this process's limit of open files: it has a connection to each worker."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _log_to(path: str) -> None:

@@ -26,6 +26,8 @@ class Borrows:
                 new.append(ref_id)
             self._holders[ref_id] += 1
             mine[ref_id] += 1
+        if not mine:
+            del self._by_borrower[borrower]
         return new
 
     def release(self, borrower: str, ref_ids: Iterable[bytes]) -> list[bytes]:

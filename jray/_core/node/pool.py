@@ -106,8 +106,12 @@ class WorkerPool:
 
     def _handle(self, _: Connection, message: Message) -> None:
         if message[0] == messages.FORKED:
-            process = self.processes[message[1]]
-            process.pid = message[2]
+            _, worker_id, pid, fault = message
+            process = self.processes[worker_id]
+            if fault:
+                self._on_exits([self._ended(process, None, f"It could not be forked: {fault}.")])
+                return
+            process.pid = pid
             self._by_pid[process.pid] = process
             if process.ended_because:  # killed before it was forked
                 _kill_group(process.pid)

@@ -196,7 +196,7 @@ class NodeService:
     def workers_exited(self, ended: list[tuple[bytes, ExitCause]]) -> None:
         """Worker processes were reaped."""
         for worker_id, cause in ended:
-            if worker_id not in self.workers and not cause.detail:
+            if worker_id not in self.workers and not (cause.pid and cause.detail):
                 self._failed_start = cause
                 if not os.path.exists(self._session_dir):
                     self._fail(f"Its directory {self._session_dir} was removed, so that no worker can start.")
@@ -210,7 +210,9 @@ class NodeService:
 
     def _worker_exited(self, worker_id: bytes, cause: ExitCause) -> None:
         pooled = self.leases.workers.get(worker_id)
-        self.workers.pop(worker_id, None)
+        worker = self.workers.pop(worker_id, None)
+        if worker is not None and os.path.exists(worker.address):
+            os.unlink(worker.address)  # what is killed leaves its socket
         for client, request in self._asked_why.pop(worker_id, []):
             self._send(client, (messages.REPLY, request, False, cause))
         actor_id = pooled.actor_id if pooled is not None and pooled.state == machine.ACTOR else None
@@ -251,9 +253,14 @@ class NodeService:
         name = action.name or "A task"
         cause = self._failed_start
         if cause is not None and action.reason.startswith("gets no worker"):
-            how = f"exited with code {cause.exit_code}" if cause.signal is None else f"got signal {cause.signal}"
+            how = (
+                f"exited with code {cause.exit_code}"
+                if cause.signal is None
+                else f"got signal {cause.signal}"
+            )
+            said = f"The last {how}, and had written:\n{cause.last_lines or '(nothing)'}\n"
             return (
-                f"{name} {action.reason}. The last {how}, and had written:\n{cause.last_lines or '(nothing)'}\n"
+                f"{name} {action.reason}. {said if cause.pid else cause.detail} "
                 "The next is tried every half second."
             )
         return (

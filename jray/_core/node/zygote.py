@@ -21,8 +21,8 @@ from jray._core.wire import messages
 
 #: what every worker needs: its main, what unpickled handles need, and the pickler
 _NEEDED = ("jray.api", "cloudpickle")
-#: what many workers need and some installations lack; imported when nobody waits for a fork
-_WANTED = ("numpy",)
+#: what many workers need, numpy where it is installed; imported when nobody waits for a fork
+_WANTED = ("asyncio", "numpy")
 #: nobody waits for a fork when none was asked for during this long
 _QUIET_MS = 60
 _GRACE_S = 5.0
@@ -116,10 +116,14 @@ class _Zygote:
 
     def _fork(self, worker_id: bytes, settings: dict[str, Any]) -> None:
         zygote = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # too many processes: those that run must not suffer for it
+            self._send((messages.FORKED, worker_id, 0, error.strerror))
+            return
         if pid:
             self._children.add(pid)
-            self._send((messages.FORKED, worker_id, pid))
+            self._send((messages.FORKED, worker_id, pid, ""))
             return
         try:
             signal.set_wakeup_fd(-1)

@@ -7,7 +7,7 @@ import faulthandler
 import os
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jray._core.client import frontend
 from jray._core.client.core import CoreClient
@@ -17,10 +17,12 @@ from jray._core.refs import current
 from jray._core.specs import ActorSpec
 from jray._core.wire import messages
 from jray._core.wire.connection import Reactor, connect
-from jray._core.worker.actor_host import ActorHost
 from jray._core.worker.executor import Executor
 from jray._core.worker.output import FLUSH_S, ForwardingFrontend, OutputRouter, install
 from jray._core.worker.running import WorkerContext
+
+if TYPE_CHECKING:
+    from jray._core.worker.actor_host import ActorHost
 
 #: Under memory pressure workers die before the user's notebook (Ray's figure, the kernel's maximum).
 _OOM_SCORE_ADJ = 1000
@@ -44,7 +46,7 @@ def _settle(settings: dict[str, Any]) -> None:
         opened = os.open(path, flags, 0o600)
         os.dup2(opened, fd)
         os.close(opened)
-    faulthandler.enable(file=2)
+    faulthandler.enable(file=2, all_threads=False)
     try:
         with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
             file.write(str(_OOM_SCORE_ADJ))
@@ -158,6 +160,9 @@ class Worker:
         self.executor.become(lambda: self._become(message[1], message[2]))
 
     def _become(self, spec: ActorSpec, restarts: int) -> None:
+        # asyncio costs 25 ms, which the first worker need not wait for; the zygote imports it when it is idle
+        from jray._core.worker.actor_host import ActorHost  # noqa: PLC0415
+
         host = ActorHost(self.executor, spec, restarts)
         self.executor.host = host
         if not host.make():
