@@ -553,3 +553,17 @@ TestLedgerProgram = LedgerProgram.TestCase
 TestLedgerProgram.settings = settings(
     max_examples=150, stateful_step_count=60, deadline=None, derandomize=True, database=None
 )
+
+
+def test_what_a_dead_client_leaves_goes_to_its_heir() -> None:
+    """Sealed blocks become the heir's and stay readable; those being written are free."""
+    ledger = Ledger(1 << 20, 1 << 20)
+    ledger.create(b"sealed", 1000, 1)
+    ledger.seal(b"sealed", 1, 1)
+    ledger.create(b"written", 1000, 1)
+    assert ledger.bequeath(1, heir=0) == [b"sealed"]
+    assert ledger.lookup(b"sealed") is not None
+    assert ledger.statistics().objects == 1
+    ledger.check_invariants()
+    assert ledger.release_client(0) == [b"sealed"]
+    ledger.check_invariants()
