@@ -19,6 +19,7 @@ from jray._core.ids import ActorID
 from jray._core.machine.actors import ActorView
 from jray._core.options import ActorOptions, MethodOptions
 from jray._core.refs import ObjectRef, current
+from jray._core.serialization import deserialize, serialize
 from jray._core.signature import CallShape
 from jray._core.specs import ActorSpec, MethodTemplate
 from jray._core.strategies import refusal
@@ -274,7 +275,7 @@ def _make(
         cell=get_frontend().cell,
         job=client.job_id,
         owner=client.address,
-        methods=meta,
+        methods=serialize(meta).to_bytes(),
     )
     reason = refusal(options.scheduling_strategy, client.node_id)
     error = (
@@ -459,13 +460,14 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
 
 
 def _handle_from_view(client: Any, view: ActorView) -> ActorHandle:
-    meta: ActorMeta = view.methods
+    meta: ActorMeta = deserialize(view.methods)
     return _handle_class(meta)(client, view.actor_id, meta, None)
 
 
 def handle_to_self(client: Any, spec: ActorSpec) -> ActorHandle:
     """Return a handle for the actor's own use, which does not keep it alive."""
-    return _handle_class(spec.methods)(client, spec.actor_id, spec.methods, None)
+    meta: ActorMeta = deserialize(spec.methods)
+    return _handle_class(meta)(client, spec.actor_id, meta, None)
 
 
 def kill(handle: Any, *, no_restart: bool = True) -> None:

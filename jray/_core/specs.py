@@ -82,7 +82,9 @@ class ActorSpec:
     cell: int
     job: bytes
     owner: str  #: address of the process that made it
-    methods: Any = None  #: method name -> default options, for handles looked up by name
+    methods: bytes = (
+        b""  #: serialized, for handles looked up by name: the head never unpickles a user's classes
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

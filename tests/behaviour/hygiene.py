@@ -10,7 +10,7 @@ import os
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,18 +87,33 @@ def _files() -> Iterator[str]:
             yield from (str(path) for path in Path(folder).iterdir() if "jray" in path.name)
 
 
+def shared_memory() -> set[str]:
+    """The names of all entries of shared memory, whoever made them."""
+    return {path.name for path in SHARED_MEMORY.iterdir()}
+
+
+def shared_memory_of(processes: Iterable[psutil.Process]) -> set[str]:
+    """The names of the entries of shared memory that *processes* have open or mapped."""
+    paths = (Path(path) for process in processes for path in _paths_used_by(process))
+    return {path.relative_to(SHARED_MEMORY).parts[0] for path in paths if SHARED_MEMORY in path.parents}
+
+
 def _paths_in_use() -> Iterator[str]:
     for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
         fields = line.split(maxsplit=7)
         if len(fields) == 8:
             yield fields[7]
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            folder = Path(f"/proc/{process.pid}")
-            for entry in (folder / "fd").iterdir():
-                with contextlib.suppress(OSError):
-                    yield os.readlink(entry)
-            for line in (folder / "maps").read_text().splitlines():
-                fields = line.split(maxsplit=5)
-                if len(fields) == 6:
-                    yield fields[5]
+        yield from _paths_used_by(process)
+
+
+def _paths_used_by(process: psutil.Process) -> Iterator[str]:
+    with contextlib.suppress(psutil.Error, OSError):
+        folder = Path(f"/proc/{process.pid}")
+        for entry in (folder / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                yield os.readlink(entry)
+        for line in (folder / "maps").read_text().splitlines():
+            fields = line.split(maxsplit=5)
+            if len(fields) == 6:
+                yield fields[5]

@@ -13,7 +13,7 @@ import pytest
 
 import jray
 from jray.exceptions import RaySystemError
-from tests.behaviour import differences
+from tests.behaviour import differences, hygiene
 from tests.behaviour.engine import ON_RAY
 from tests.behaviour.support import Driver, processes_marked, run_driver, start_driver, wait_until
 
@@ -57,10 +57,6 @@ def mark() -> str:
     return uuid.uuid4().hex
 
 
-def shared_memory() -> set[str]:
-    return set(os.listdir("/dev/shm"))
-
-
 def end_and_wait_for_all(driver: Driver, mark: str, timeout: float) -> None:
     driver.end()
     wait_until(
@@ -94,12 +90,18 @@ def test_nothing_is_left_of_a_driver_that_is_killed(
 @pytest.mark.sentences("S135")
 def test_a_killed_drivers_cluster_is_gone_in_two_seconds(tmp_path: Path, mark: str) -> None:
     """Two seconds after SIGKILL there is no process and no shared memory of the driver's."""
-    before = shared_memory()
     driver = start_driver(tmp_path, BUSY_DRIVER, tmp_path, "wait", mark=mark)
     wait_until((tmp_path / "running").exists, 60)
+    # Only what its own processes use: other clusters on this machine come and go meanwhile.
+    own = hygiene.shared_memory_of(processes_marked(mark))
+    assert own & hygiene.shared_memory()
     driver.signal(signal.SIGKILL)
     end_and_wait_for_all(driver, mark, 2)
-    wait_until(lambda: shared_memory() <= before, 2, lambda: f"clean memory; left {shared_memory() - before}")
+    wait_until(
+        lambda: not own & hygiene.shared_memory(),
+        2,
+        lambda: f"clean memory; left {own & hygiene.shared_memory()}",
+    )
 
 
 @pytest.mark.sentences("S135")

@@ -50,7 +50,7 @@ def write_head(runtime_dir: Path) -> WriteHead:
     return write
 
 
-@pytest.fixture
-def jp_server_config() -> dict[str, Any]:  # type: ignore[no-redef]
+@pytest.fixture  # type: ignore[no-redef]
+def jp_server_config() -> dict[str, Any]:
     """The extension is on, and a route that forgets to ask who calls is an error."""
     return {"ServerApp": {"jpserver_extensions": {"jray_ext": True}, "allow_unauthenticated_access": False}}

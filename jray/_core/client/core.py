@@ -98,6 +98,7 @@ class CoreClient:
         self.pid = os.getpid()
         #: actors with calls waiting a moment for company
         self.gathering: list[Any] = []
+        self._watched: dict[int, ObjectRef[Any]] = {}
         self._deferred: deque[Callable[[], None]] = deque()
         self._numbers = itertools.count(1)
         self._ids: TaskIdSource
@@ -216,9 +217,11 @@ class CoreClient:
     def when_ready(self, ref: ObjectRef[Any], callback: Callable[[ObjectRef[Any]], None]) -> None:
         """Call `callback(ref)` from some thread, with no lock held, once *ref* has a value or an error."""
         self.pump.watchers += 1
+        self._watched[id(ref)] = ref  # nobody else may hold a ref that only a callback waits for
 
         def ready(ready_ref: ObjectRef[Any]) -> None:
             self.pump.watchers -= 1
+            self._watched.pop(id(ready_ref), None)
             self.defer(lambda: callback(ready_ref))
 
         with self.lock:

@@ -12,7 +12,7 @@ from typing import Any
 from jray._core.config import Config
 from jray._core.machine.dispatch import Timing
 from jray._core.refs import ObjectRef
-from jray._core.serialization import code_pickler_class
+from jray._core.serialization import code_pickler_class, explain
 
 
 class ExportedCode:
@@ -71,7 +71,9 @@ def _sources(code: Any) -> dict[str, str]:
     """
     members = vars(code).values() if isinstance(code, type) else (code,)
     names = {
-        member.__code__.co_filename for member in members if isinstance(getattr(member, "__code__", None), CodeType)
+        member.__code__.co_filename
+        for member in members
+        if isinstance(getattr(member, "__code__", None), CodeType)
     }
     return {
         name: "".join(linecache.cache[name][2])  # type: ignore[misc]
@@ -82,7 +84,6 @@ def _sources(code: Any) -> dict[str, str]:
 
 def pickle_code(code: Any, kind: str, name: str) -> tuple[bytes, list[ObjectRef[Any]]]:
     """Return the pickle of *code* and the refs it captures."""
-    import importlib  # noqa: PLC0415 -- used on the error path only
     import io  # noqa: PLC0415
 
     file = io.BytesIO()
@@ -90,7 +91,6 @@ def pickle_code(code: Any, kind: str, name: str) -> tuple[bytes, list[ObjectRef[
     try:
         code_pickler_class()(file, _InBand(), refs).dump(code)
     except Exception as error:
-        explain = importlib.import_module("jray._core.serialization_report").explain
         message = f"Could not serialize the {kind} {name}.\n{explain(code, error)}"
         raise TypeError(message) from error
     return file.getvalue(), refs

@@ -200,6 +200,8 @@ class Leasing:
             return
         peer.lease = None
         client = self._client
+        # should only the connection be lost, this ends the worker; the node ignores it for one that has died
+        client.node.tell(messages.RETURN, lease.number, True)
         outcomes = client.outcomes
         with client.lock:
             tasks: list[PendingTask] = lease.queue.machine.lost(lease)  # type: ignore[assignment]

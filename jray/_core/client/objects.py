@@ -277,11 +277,15 @@ class ObjectTable:
             ref = known() if known is not None else None
             if ref is None:
                 lost = ObjectLostError(ref_id.hex(), owner_address=self._client.address)
-                peer.connection.send((messages.VALUE, ref_id, ERROR, lost))
+                peer.connection.send((messages.VALUE, ref_id, ERROR, self._client.dump_error(lost)))
                 return
 
             def answer(ready: ObjectRef[Any]) -> None:
-                peer.connection.send((messages.VALUE, ready._id, ready._state, ready._data))
+                data = ready._data
+                if ready._state == ERROR and not isinstance(data, bytes):
+                    # as bytes: a class of the user's can be read there only by the pickle that carries it
+                    data = self._client.dump_error(data)
+                peer.connection.send((messages.VALUE, ready._id, ready._state, data))
 
             self.when_ready_locked(ref, answer)
 

@@ -32,12 +32,14 @@ class Outcomes:
         with self._client.lock:
             inflight: dict[int, Any] = lease.inflight if lease is not None else actor.inflight
             pending = self._client.tasks.pending
-            task = None
+            task = timing = None
             for result in results:
                 number = result[0]
                 task = inflight.pop(number, None)
                 if task is None:
                     continue  # it failed here meanwhile: cancelled by force, say
+                if timing is None:
+                    timing = task.timing  # of the first: a batch of several functions times none of them
                 pending.pop(number, None)
                 ref = task.refs
                 if len(result) == 3 and result[1] < STORED and type(ref) is ObjectRef:
@@ -50,8 +52,8 @@ class Outcomes:
                 else:
                     self._finish(peer, task, result)
             if lease is not None:
-                if task is not None and elapsed_us:
-                    task.timing.took(elapsed_us / len(results))
+                if task is not None and elapsed_us and task.timing is timing:
+                    timing.took(elapsed_us / len(results))
                 self._client.leasing.answered(lease, len(results))
             elif actor is not None:
                 actor.answered()

@@ -100,10 +100,10 @@ class Peers:
         self._by_address.setdefault(address, peer)
 
     def _add(self, sock: socket.socket) -> Peer:
-        connection = Connection(sock, self._reactor, self._on_message, self._closed)
-        peer = Peer(connection)
-        connection.peer = peer
-        self._all.add(connection)
+        peer = Peer(_GONE)
+        # known to the connection from its first moment on: it may close at once, in the polling thread
+        peer.connection = Connection(sock, self._reactor, self._on_message, self._closed, peer)
+        self._all.add(peer.connection)
         return peer
 
     def _closed(self, connection: Connection) -> None:

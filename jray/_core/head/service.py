@@ -112,7 +112,7 @@ class HeadService:
     def answer(self, client: int, question: str, arguments: tuple[Any, ...]) -> Any:
         """Answer a client's question; raises KeyError for one that the head does not know."""
         answers: dict[str, Callable[..., Any]] = {
-            "reserve_name": self._reserve_name,
+            "reserve_name": lambda space, name, actor_id: self.actors.reserve(space, name, actor_id, client),
             "unreserve_name": self.actors.unreserve,
             "find_actor": lambda namespace, name: self._find_actor(client, namespace, name),
             "actor_names": self._actor_names,
@@ -126,9 +126,6 @@ class HeadService:
             "kv_keys": lambda space, prefix: [k for s, k in self._kv if s == space and k.startswith(prefix)],
         }
         return answers[question](*arguments)
-
-    def _reserve_name(self, namespace: str, name: str, actor_id: bytes) -> bytes:
-        return self.actors.reserve(namespace, name, actor_id)
 
     def _find_actor(self, client: int, namespace: str, name: str) -> machine.ActorView | bytes | None:
         """Return the actor's view; only its id while its creation is on its way; None if there is none."""

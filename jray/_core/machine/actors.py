@@ -9,7 +9,6 @@ PENDING_CREATION --placed, made--> ALIVE --worker died, restarts left--> RESTART
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from jray._core.specs import ActorSpec, ExitCause
 
@@ -45,7 +44,7 @@ class ActorView:
     is_detached: bool
     job: bytes
     cause: DeathCause | None
-    methods: Any
+    methods: bytes
     cell: int
 
 

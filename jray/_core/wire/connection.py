@@ -120,6 +120,7 @@ class Connection:
         reactor: Reactor,
         on_message: Handler,
         on_close: Callable[[Connection], None],
+        peer: Any = None,
     ) -> None:
         sock.setblocking(False)
         self._sock = sock
@@ -134,7 +135,7 @@ class Connection:
         #: messages that have arrived and are not handled
         self._inbox: deque[Message] = deque()
         self.is_open = True
-        self.peer: Any = None
+        self.peer: Any = peer
         #: numbers of the definitions that the other side has
         self.known: set[Any] = set()
         reactor.add(self.fd, select.EPOLLIN, self._ready)

@@ -242,7 +242,9 @@ class Executor:
             self.current = None
             current_task.reset(token)
         took_us = (perf_counter() - start) * 1e6
-        if self.client.pump.is_forgotten:  # a child that the task forked came back from it: it is not a worker
+        if (
+            self.client.pump.is_forgotten
+        ):  # a child that the task forked came back from it: it is not a worker
             self.router.flush()
             os._exit(0)
         average = function.average_us
