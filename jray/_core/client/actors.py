@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Mapping
 from time import monotonic
@@ -298,8 +299,6 @@ class ActorSubmitter:
         return handle
 
     def _send_creation(self, spec: ActorSpec, task: PendingTask) -> None:
-        import dataclasses  # noqa: PLC0415 -- loaded long since; named here for one call
-
         client = self._client
         failed = next((ref for ref in task.dependencies or () if ref._state == ERROR), None)
         if failed is not None:
