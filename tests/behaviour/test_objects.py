@@ -288,6 +288,27 @@ def test_a_ref_captured_by_an_actor_class_can_be_got() -> None:
     assert jray.get(Reader.remote().read.remote()) == "captured"
 
 
+@pytest.mark.sentences("S5", "S6")
+def test_an_inner_object_outlives_the_outer_it_was_read_from() -> None:
+    """A ref read out of another process's object stays good when that object is let go."""
+
+    @jray.remote
+    class Nester:
+        def make(self) -> list[Any]:
+            return [jray.put([jray.put("inner")])]
+
+        def ping(self) -> int:
+            return 1
+
+    nester = Nester.remote()
+    (outer,) = jray.get(nester.make.remote())
+    (inner,) = jray.get(outer)
+    del outer
+    gc.collect()
+    assert jray.get([nester.ping.remote() for _ in range(3)]) == [1, 1, 1]
+    assert jray.get(inner, timeout=30) == "inner"
+
+
 @pytest.mark.sentences("S1", "S9")
 @pytest.mark.parametrize("method", ["make", "make_task"])
 def test_objects_die_with_their_owner(method: str) -> None:

@@ -340,10 +340,26 @@ class ObjectTable:
                 self._client.node.tell(messages.DROPPED, orphans)
             if freed:
                 self._client.node.tell(messages.FREE, freed)
-            for owner, ids in released.items():
-                peer = self._client.peers.find(owner)
-                if peer is not None:
-                    peer.connection.send((messages.RELEASE, ids))
+            if released:
+                self._release_locked(released)
+
+    def _release_locked(self, released: dict[str, list[bytes]]) -> None:
+        """Tell owners what we hold no more, but not before they know what we hold since.
+
+        An object that is released may be all that keeps a ref alive which we have just read from it.
+        """
+        waiters = self.tell_borrows_locked()
+
+        def release() -> None:
+            for waiter in waiters:
+                self._client.pump.wait(waiter, 10.0)
+            with self._client.lock:
+                for owner, ids in released.items():
+                    peer = self._client.peers.find(owner)
+                    if peer is not None:
+                        peer.connection.send((messages.RELEASE, ids))
+
+        self._client.defer(release)
 
     def peer_gone(self, peer: Peer) -> None:
         """A process died: what it borrowed is free, what it owned is lost."""
