@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jray._core.client.arguments import are_plain, pack
 from jray._core.client.pending import PendingTask
+from jray._core.client.tasks import VISIT_EVERY
 from jray._core.machine.actors import ALIVE, DEAD, ActorView
 from jray._core.machine.dispatch import Timing
 from jray._core.refs import ATOM, ERROR, ObjectRef
@@ -348,6 +349,8 @@ class ActorSubmitter:
         """Call a method; `keep` (the handle) lives until the call is done."""
         client = self._client
         number = client.next_number()
+        if not number % VISIT_EVERY:
+            client.pump.poll_nowait()
         task = PendingTask(
             number, template, args, template.max_task_retries, _NO_TIMING, client.context.task_number()
         )

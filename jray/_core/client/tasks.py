@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from jray._core.client.core import CoreClient
 
 _NO_KWARGS: dict[str, Any] = {}
+#: a thread that submits this many looks for answers itself
+VISIT_EVERY = 128
 
 
 class TaskSubmitter:
@@ -40,6 +42,8 @@ class TaskSubmitter:
         """Submit a call; return its ref, its refs, its generator, or None, by the template's num_returns."""
         client = self._client
         number = client.next_number()
+        if not number % VISIT_EVERY:
+            client.pump.poll_nowait()
         task = PendingTask(
             number, template, args, template.max_retries, template.code.timing, client.context.task_number()
         )

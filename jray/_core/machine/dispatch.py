@@ -31,6 +31,10 @@ class Timing:
         self.average_us = each_us if old is None else old + self.NEWEST * (each_us - old)
 
 
+#: a busy worker is sent at least this many at once: a message costs as much as running ten short tasks
+_REFILL_TASKS = 32
+
+
 class Dispatchable(Protocol):
     """A task as far as dispatching goes."""
 
@@ -120,7 +124,10 @@ class SchedulingClass:
             if not queue:
                 return found
             # an even share, so that the last batch does not make one worker finish long after the others
-            tasks = self._take(lease, -(-len(queue) // (len(roomy) - index)))
+            share = -(-len(queue) // (len(roomy) - index))
+            if lease.inflight and share < _REFILL_TASKS:
+                continue  # it is busy, and a message for a few would cost more than their wait
+            tasks = self._take(lease, share)
             if tasks:
                 found.append((lease, tasks))
         if queue:
