@@ -51,7 +51,6 @@ class MethodTemplate:
     num_returns: int
     concurrency_group: str
     cell: int
-    retry_exceptions: Any = False
     backpressure: int = -1
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 # -- owner -> worker --------------------------------------------------------------------------------
 PUSH = 1  #: [task...], [definition...]; a task is (number, template, args[, positions, dependencies])
-STEAL = 2  #: (no more) give back what has not been started
 CANCEL = 3  #: task number, force, recursive
 CONSUMED = 4  #: task number, items taken from its stream so far
 TRANSIT_DONE = 5  #: [task number...]: refs inside these results are ours to keep now
