@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-import os
 import re
+import types
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
-from jray._core.client.actors import CallTemplate, RemoteActor
-from jray._core.client.arguments import pack
-from jray._core.client.exits import ActorExit
-from jray._core.client.frontend import get_frontend
-from jray._core.client.pump import Waiter
-from jray._core.client.results import DYNAMIC, STREAMING
-from jray._core.environments import normalize
+from jray._core.engine import ActorExists, ActorPlan, CallPlan
+from jray._core.frontend import get_frontend
 from jray._core.ids import ActorID
-from jray._core.machine.actors import ActorView
 from jray._core.options import ActorOptions, MethodOptions
 from jray._core.refs import ObjectRef, current
-from jray._core.serialization import deserialize, serialize
 from jray._core.signature import CallShape
-from jray._core.specs import ActorSpec, MethodTemplate
-from jray._core.strategies import refusal
-from jray._core.wire import messages
 from jray.exceptions import (
     ActorAlreadyExistsError,
     ActorHandleNotFoundError,
-    ActorUnschedulableError,
     RaySystemError,
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
-_RETURNS = {"streaming": STREAMING, "dynamic": DYNAMIC}
 _OPTIONS_ATTRIBUTE = "__jray_method_options__"
 #: methods that every actor has (see the worker's actor host)
 _SPECIAL = re.compile(r"__j?ray_(terminate|ready|call)__")
@@ -48,7 +38,9 @@ def method(*args: Any, **options: Any) -> Any:
 
     Raises AssertionError for an unknown option, ValueError or TypeError for a wrong value.
     """
-    if args or not isinstance(options, dict):
+    if len(args) == 1 and callable(args[0]) and not options:  # bare, without parentheses
+        return args[0]
+    if args:
         raise AssertionError(
             "The @jray.method decorator takes keyword arguments only, like @jray.method(num_returns=2)."
         )
@@ -72,6 +64,13 @@ class MethodMeta:
         self.shape = shape
         self.is_generator = is_generator
 
+    def without_events(self) -> MethodMeta:
+        """Return the same for an actor without task events, unless the method has its own word on that."""
+        options = self.options
+        if options.enable_task_events is None:
+            options = dataclasses.replace(options, enable_task_events=False)
+        return MethodMeta(self.name, options, self.shape, is_generator=self.is_generator)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore_method_meta, (self.name, self.options, self.shape, self.is_generator)
 
@@ -85,18 +84,27 @@ def _restore_method_meta(
 class ActorMeta:
     """What handles know of their class; picklable."""
 
-    __slots__ = ("class_name", "max_pending_calls", "max_task_retries", "methods")
+    __slots__ = ("class_name", "max_pending_calls", "max_task_retries", "methods", "tells")
 
     def __init__(
-        self, class_name: str, methods: dict[str, MethodMeta], max_task_retries: int, max_pending_calls: int
+        self,
+        class_name: str,
+        methods: dict[str, MethodMeta],
+        max_task_retries: int,
+        max_pending_calls: int,
+        tells: bool = True,
     ) -> None:
         self.class_name = class_name
+        #: whether the state API shows its calls (enable_task_events)
+        self.tells = tells
         self.methods = methods
         self.max_task_retries = max_task_retries
         self.max_pending_calls = max_pending_calls
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ActorMeta, (self.class_name, self.methods, self.max_task_retries, self.max_pending_calls)
+        return ActorMeta, (
+            self.class_name, self.methods, self.max_task_retries, self.max_pending_calls, self.tells,
+        )  # fmt: skip
 
 
 def _methods_of(cls: type) -> dict[str, MethodMeta]:
@@ -129,8 +137,12 @@ class ActorClass:
 
     _jray_class: type
     _jray_options: ActorOptions
-    _jray_methods: dict[str, MethodMeta]
-    _jray_is_async: bool
+    #: what handles know of the methods, and whether one is a coroutine; found at the first `.remote()`, because a class
+    #: that arrives in a pickle, and captures its own actor class, is empty at first
+    _jray_traits: tuple[dict[str, MethodMeta], bool] | None
+
+    #: annotations may name the plain class: `ActorClass[Counter]`
+    __class_getitem__: Any = classmethod(types.GenericAlias)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise ActorClassInheritanceException(
@@ -144,7 +156,7 @@ class ActorClass:
             f"Actors cannot be instantiated directly. Instead of '{name}()', use '{name}.remote()'."
         )
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
+    def remote(self, /, *args: Any, **kwargs: Any) -> Any:
         """Make an actor; return its handle.  The constructor runs in the actor's own process.
 
         Raises TypeError if the arguments don't fit the constructor, ValueError if the name is taken.
@@ -177,7 +189,7 @@ class OptionsOfActorClass:
         self._actor_class = actor_class
         self._options = options
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
+    def remote(self, /, *args: Any, **kwargs: Any) -> Any:
         """Make an actor with these options; return its handle."""
         return _make(self._actor_class, self._options, args, kwargs)
 
@@ -197,8 +209,7 @@ def make_actor_class(cls: type, options: ActorOptions) -> ActorClass:
     namespace = {
         "_jray_class": cls,
         "_jray_options": options,
-        "_jray_methods": _methods_of(cls),
-        "_jray_is_async": _is_async(cls),
+        "_jray_traits": None,
         "__module__": cls.__module__,
         "__doc__": cls.__doc__,
         "__init__": ActorClass.__init__,
@@ -218,7 +229,10 @@ def _make(
     actor_class: ActorClass, options: ActorOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     cls = actor_class._jray_class
-    is_async = actor_class._jray_is_async
+    traits = actor_class._jray_traits
+    if traits is None:
+        traits = type(actor_class)._jray_traits = _methods_of(cls), _is_async(cls)
+    methods, is_async = traits
     options.check_at_submit(is_async=is_async)
     client = current.client or current.require()
     constructor = cls.__init__ if cls.__init__ is not object.__init__ else None  # type: ignore[misc]
@@ -226,65 +240,37 @@ def _make(
         CallShape.of(constructor, drop_first=True) if constructor is not None else CallShape("__init__", ())
     )
     shape.check(args, kwargs)
-    methods = actor_class._jray_methods
-    meta = ActorMeta(cls.__name__, methods, options.max_task_retries, options.max_pending_calls)
-    namespace = options.namespace or client.namespace
-    actor_id = os.urandom(12) + client.job_id
-    if options.name is not None:
-        holder = client.ask("reserve_name", namespace, options.name, actor_id)
-        if holder != actor_id:
-            if options.get_if_exists:
-                return get_actor(options.name, namespace)
-            raise ActorAlreadyExistsError(
-                f"The name {options.name!r} is taken by another actor in the namespace {namespace!r}. Use another "
-                "name, get_if_exists=True, or end that actor with jray.kill()."
-            )
-    try:
-        code = client.code_of(actor_class, cls, "actor class", f"{cls.__module__}.{cls.__qualname__}")
-        packed = pack(args, kwargs, client.config.inline_limit_bytes, client.objects.put_serialized)
-        environment = normalize(options.runtime_env, client.runtime_env)
-        running, placement = options.running_request, options.placement_request
-    except BaseException:
-        if options.name is not None:
-            client.ask("unreserve_name", namespace, options.name, actor_id)
-        raise
-    groups = options.concurrency_groups or {}
-    spec = ActorSpec(
-        actor_id=actor_id,
-        class_id=code.function_id,
-        class_blob=code.blob,
-        sources=code.sources,
-        class_name=cls.__name__,
-        args_blob=packed.payload if isinstance(packed.payload, bytes) else b"",
-        positions=packed.positions,
-        dependencies=(),
-        name=options.name,
-        namespace=namespace,
-        is_detached=options.is_detached,
-        max_restarts=options.max_restarts,
-        max_task_retries=options.max_task_retries,
-        max_concurrency=options.concurrency(is_async),
-        concurrency_groups=tuple(groups.items()),
-        method_groups=tuple(
-            (n, m.options.concurrency_group) for n, m in methods.items() if m.options.concurrency_group
-        ),
+    if not options.enable_task_events:
+        methods = {name: meta.without_events() for name, meta in methods.items()}
+    meta = ActorMeta(
+        cls.__name__,
+        methods,
+        options.max_task_retries,
+        options.max_pending_calls,
+        options.enable_task_events,
+    )
+    plan = ActorPlan(
+        key=actor_class,
+        cls=cls,
+        meta=meta,
         is_async=is_async,
-        placement_request=dict(placement.items()),
-        running_request=dict(running.items()),
-        runtime_env=environment,
+        options=options,
+        args=args,
+        kwargs=kwargs,
         cell=get_frontend().cell,
-        job=client.job_id,
-        owner=client.address,
-        methods=serialize(meta).to_bytes(),
     )
-    reason = refusal(options.scheduling_strategy, client.node_id)
-    error = (
-        ActorUnschedulableError(f"The actor {cls.__name__} cannot be scheduled: {reason}.")
-        if reason
-        else None
-    )
-    keeper = client.actors.create(spec, packed, error)
-    return _handle_class(meta)(client, actor_id, meta, None if options.is_detached else keeper)
+    try:
+        actor_id, keeper = client.actors.make(plan)
+    except ActorExists as exists:
+        (namespace,) = exists.args
+        assert options.name is not None
+        if options.get_if_exists:
+            return get_actor(options.name, namespace)
+        raise ActorAlreadyExistsError(
+            f"The name {options.name!r} is taken by another actor in the namespace {namespace!r}. Use another "
+            "name, get_if_exists=True, or end that actor with jray.kill()."
+        ) from None
+    return _handle_class(meta)(client, actor_id, meta, keeper)
 
 
 class ActorMethod:
@@ -298,7 +284,7 @@ class ActorMethod:
         self._meta = meta
         self._options = options
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
+    def remote(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the method; return its `ObjectRef`, or as `num_returns` says.
 
         Raises TypeError if the arguments don't fit, PendingCallsLimitExceeded above max_pending_calls.
@@ -344,13 +330,16 @@ class ActorHandle:
 
     __slots__ = ("__weakref__", "_jray_actor", "_jray_client", "_jray_id", "_jray_keeper", "_jray_meta")
 
+    #: annotations may name the plain class: `ActorHandle[Counter]`
+    __class_getitem__: Any = classmethod(types.GenericAlias)
+
     def __init__(self, client: Any, actor_id: bytes, meta: ActorMeta, keeper: ObjectRef[Any] | None) -> None:
         self._jray_client = client
         self._jray_id = actor_id
         self._jray_meta = meta
         #: the object whose lifetime is the actor's; None: this handle does not keep the actor alive
         self._jray_keeper = keeper
-        self._jray_actor: RemoteActor = client.actors.get(actor_id)
+        self._jray_actor = client.actors.get(actor_id)
 
     @property
     def _actor_id(self) -> ActorID:
@@ -379,22 +368,12 @@ class ActorHandle:
             template = actor.template_numbers[key] = self._template(meta, options or meta.options, cell)
         return client.actors.call(actor, template, args, kwargs, self._jray_meta.max_pending_calls, self)
 
-    def _template(self, meta: MethodMeta, options: MethodOptions, cell: int) -> CallTemplate:
-        returns = options.returns(meta.is_generator)
-        wire = MethodTemplate(
-            number=self._jray_client.tasks.next_template_number(),
-            method=meta.name,
-            name=options.name or f"{self._jray_meta.class_name}.{meta.name}",
-            num_returns=returns if isinstance(returns, int) else _RETURNS[returns],
-            concurrency_group=options.concurrency_group or "",
-            cell=cell,
-            backpressure=options._generator_backpressure_num_objects or -1,
+    def _template(self, meta: MethodMeta, options: MethodOptions, cell: int) -> Any:
+        mine = self._jray_meta
+        plan = CallPlan(
+            mine.class_name, meta.name, meta.is_generator, options, mine.max_task_retries, cell, mine.tells
         )
-        retries = options.max_task_retries
-        if retries is None:
-            retries = self._jray_meta.max_task_retries
-        retry = options.retry_exceptions or False
-        return CallTemplate(wire, retries, tuple(retry) if isinstance(retry, list) else retry)
+        return self._jray_client.actors.prepare(self._jray_actor, plan)
 
     def __getattr__(self, name: str) -> Any:
         if _SPECIAL.fullmatch(name):
@@ -415,6 +394,10 @@ class ActorHandle:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore_handle, (self._jray_id, self._jray_meta, self._jray_keeper)
+
+
+#: for annotations: `ActorProxy[Counter]` is a handle that a type checker lets have Counter's methods
+ActorProxy = ActorHandle | type[T]
 
 
 def _restore_handle(actor_id: bytes, meta: ActorMeta, keeper: ObjectRef[Any] | None) -> ActorHandle:
@@ -446,28 +429,19 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
     if namespace == "":
         raise ValueError('"" is not a valid namespace. Pass None to not specify a namespace.')
     client = current.client or current.require()
-    where = namespace or client.namespace
-    view = client.ask("find_actor", where, name)
-    while isinstance(view, bytes):  # its maker has the name and is about to make it
-        client.pump.wait(Waiter(), 0.005)
-        view = client.ask("find_actor", where, name)
-    if view is None:
+    found = client.actors.find(name, namespace)
+    if found is None:
         raise ValueError(
             f"Failed to look up actor with name '{name}'. This could be because 1. there is no actor of that name "
-            f"in the namespace '{where}', 2. it died, or 3. the namespace is another one."
+            f"in the namespace '{namespace or client.namespace}', 2. it died, or 3. the namespace is another one."
         )
-    return _handle_from_view(client, view)
+    actor_id, meta = found
+    return _handle_class(meta)(client, actor_id, meta, None)
 
 
-def _handle_from_view(client: Any, view: ActorView) -> ActorHandle:
-    meta: ActorMeta = deserialize(view.methods)
-    return _handle_class(meta)(client, view.actor_id, meta, None)
-
-
-def handle_to_self(client: Any, spec: ActorSpec) -> ActorHandle:
+def handle_to_self(client: Any, actor_id: bytes, meta: ActorMeta) -> ActorHandle:
     """Return a handle for the actor's own use, which does not keep it alive."""
-    meta: ActorMeta = deserialize(spec.methods)
-    return _handle_class(meta)(client, spec.actor_id, meta, None)
+    return _handle_class(meta)(client, actor_id, meta, None)
 
 
 def kill(handle: Any, *, no_restart: bool = True) -> None:
@@ -479,15 +453,15 @@ def kill(handle: Any, *, no_restart: bool = True) -> None:
         )
     if handle._jray_client is not client:
         raise ActorHandleNotFoundError(f"{handle!r} belongs to a session that has ended.")
-    client.node.tell(messages.KILL_ACTOR, handle._jray_id, no_restart, "it was killed by jray.kill()")
+    client.actors.kill(handle._jray_id, no_restart=no_restart)
 
 
 def exit_actor() -> NoReturn:
     """End the actor that calls this, after the calls that run now.  Raises TypeError outside an actor."""
-    worker = current.client.worker if current.client is not None else None
-    if worker is None or worker.actor is None:
+    if current.client is None:
         raise TypeError("exit_actor called on a non-actor worker.")
-    raise ActorExit(0)
+    current.client.actors.exit()
+    raise AssertionError("an engine's exit() raises")
 
 
 _ANY_SHAPE = CallShape("method", (("args", 2, True), ("kwargs", 4, True)))

@@ -1,319 +1,33 @@
-"""Owns the public functions: `init`, `shutdown`, `remote`, `get`, `put`, `wait`, `cancel` and their kin."""
+"""Owns the public functions: `remote`, `get`, `put`, `wait`, `cancel` and what tells about the cluster."""
 
 from __future__ import annotations
 
-import atexit
-import importlib
 import inspect
-import logging
-import os
-import platform
-import socket
-import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self, overload
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Any, overload
 
-from jray._core.client import session as sessions
-from jray._core.client.frontend import get_frontend
-from jray._core.client.session import Session
-from jray._core.client.streams import ObjectRefGenerator
-from jray._core.config import Config, wants_log_to_driver
-from jray._core.detect import detect_gpu_ids, detect_memory_bytes, detect_num_cpus, gpu_ids_for
-from jray._core.environments import normalize
+from jray._core.config import Config
+from jray._core.generator import ObjectRefGenerator
 from jray._core.options import ActorOptions, TaskOptions
 from jray._core.refs import ObjectRef, current
-from jray._core.resources import node_resources_from_user
 from jray.actor import ActorClass, make_actor_class
-from jray.exceptions import RaySystemError
+from jray.exceptions import GetTimeoutError, RaySystemError
 from jray.remote_function import P, R, RemoteFunction
-
-logger = logging.getLogger("jray")
-
-#: keywords of Ray's `init` that have no meaning here, accepted with the value that asks for nothing
-_NOTHING_TO_DO: dict[str, tuple[Any, ...]] = {
-    "include_dashboard": (None, False),
-    "dashboard_host": (None, "127.0.0.1"),
-    "dashboard_port": (None, 8265),
-    "job_config": (None,),
-    "logging_config": (None,),
-    "configure_logging": (True, False),
-    "logging_format": (None,),
-    "labels": (None, {}),
-    "enable_resource_isolation": (False,),
-    "object_spilling_directory": (None,),
-}
-#: settings of Ray's own processes: there are none to set
-_OF_RAYS_PROCESSES = {
-    "_system_config",
-    "_metrics_export_port",
-    "_node_name",
-    "_node_ip_address",
-    "_skip_env_hook",
-}
-_REMOVED = {
-    "local_mode": "`local_mode` is no longer supported. Call the function itself, f._function(...), to debug it.",
-    "storage": "`storage` is no longer supported.",
-}
-
-
-class _State:
-    """The session of this process, if there is one."""
-
-    def __init__(self) -> None:
-        self.session: Session | None = None
-        self.context: RayContext | None = None
-
-
-_state = _State()
-
-
-class RayContext(Mapping[str, Any]):
-    """What `init` returns: where the cluster is.  As a context manager it shuts down at the end."""
-
-    dashboard_url = ""
-    ray_commit = ""
-
-    def __init__(self, info: dict[str, Any]) -> None:
-        self.address_info = info
-        self.python_version = platform.python_version()
-        self.ray_version = importlib.import_module("jray").__version__
-
-    def __getitem__(self, key: str) -> Any:
-        return self.address_info[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.address_info)
-
-    def __len__(self) -> int:
-        return len(self.address_info)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        shutdown()
-
-    def disconnect(self) -> None:
-        """Leave the cluster, as `shutdown` does."""
-        shutdown()
-
-    def __repr__(self) -> str:
-        return f"RayContext(address={self.address_info['address']!r}, python_version={self.python_version!r})"
-
-
-def init(
-    address: str | None = None,
-    *,
-    num_cpus: int | None = None,
-    num_gpus: int | None = None,
-    resources: Mapping[str, float] | None = None,
-    object_store_memory: int | None = None,
-    namespace: str | None = None,
-    runtime_env: Mapping[str, Any] | None = None,
-    ignore_reinit_error: bool = False,
-    log_to_driver: bool | None = None,
-    logging_level: int | str | None = None,
-    _temp_dir: str | None = None,
-    _memory: int | None = None,
-    **others: Any,
-) -> RayContext:
-    """Start a head on this machine, or join one; blocks until it is ready.
-
-    Args:
-        address: None starts a head for this process (or joins the one named by JRAY_ADDRESS or RAY_ADDRESS);
-            "local" always starts one; the path of a head's socket joins it; "auto" joins JRAY_ADDRESS's.
-        num_cpus, num_gpus, resources, _memory: what this machine is said to have; default: what is found.
-        object_store_memory: bytes of the object store; default: 30 % of memory.
-        namespace: where named actors are found; default: one of its own for each job.
-        runtime_env: `{"env_vars": {...}}` for all tasks and actors of this job.
-        log_to_driver: whether what tasks write is shown here.
-
-    Raises:
-        RuntimeError: it was called before, or a keyword is unknown.
-        ValueError, TypeError: a value is wrong, or local resources are given for an existing head.
-        ConnectionError: no head listens at the address.
-    """
-    _check_others(others)
-    _check_namespace(namespace)
-    if _state.session is not None and not _state.session.client.node.connection.is_open:
-        shutdown()  # its head is gone: there is nothing to come back to
-    if _state.session is not None and _state.context is not None:
-        if ignore_reinit_error:
-            logger.info("Calling jray.init() again after it has already been called.")
-            return _state.context
-        raise RuntimeError(
-            "Maybe you called jray.init twice by accident? This error can be suppressed by passing in "
-            "'ignore_reinit_error=True' or by calling 'jray.shutdown()' prior to 'jray.init()'."
-        )
-    if logging_level is not None:
-        logger.setLevel(logging_level)
-    _activate_notebook()
-    environment = normalize(runtime_env)
-    address = _find_address(address)
-    facts = _facts(namespace)
-    if address is None:
-        session = _start(num_cpus, num_gpus, resources, object_store_memory, _memory, _temp_dir, facts)
-    else:
-        _refuse_local_settings(num_cpus, num_gpus, resources, object_store_memory)
-        session = sessions.join(address, facts)
-    client = session.client
-    client.runtime_env = environment
-    client.shows_output = wants_log_to_driver() if log_to_driver is None else log_to_driver
-    _state.session = session
-    if session.warning:
-        warnings.warn(session.warning, UserWarning, stacklevel=2)
-    _state.context = RayContext(
-        {
-            "address": session.address,
-            "node_id": client.node_id.hex(),
-            "session_dir": client.session_dir,
-            "object_store_address": client.facts["store_dir"],
-            "gcs_address": session.address,
-            "node_ip_address": "127.0.0.1",
-            "webui_url": "",
-        }
-    )
-    return _state.context
-
-
-def shutdown(*, wait_for_processes: bool = False) -> None:  # noqa: ARG001 -- see below
-    """Leave the cluster; a head that `init` started ends with all its processes.  Does nothing twice.
-
-    Always waits for the processes; `wait_for_processes` is accepted because Ray has it.
-    """
-    session, _state.session, _state.context = _state.session, None, None
-    current.client = None
-    if session is not None:
-        get_frontend().flush()
-        session.close()
-
-
-def is_initialized() -> bool:
-    """Tell whether `init` was called and `shutdown` was not."""
-    return current.client is not None
-
-
-def _start(
-    num_cpus: int | None,
-    num_gpus: int | None,
-    resources: Mapping[str, float] | None,
-    object_store_memory: int | None,
-    memory: int | None,
-    temp_dir: str | None,
-    facts: dict[str, Any],
-) -> Session:
-    memory_bytes = detect_memory_bytes()
-    store_bytes = (
-        sessions.default_store_bytes(memory_bytes) if object_store_memory is None else object_store_memory
-    )
-    if not isinstance(store_bytes, int) or store_bytes < _SMALLEST_STORE:
-        raise ValueError(
-            f"object_store_memory must be at least {_SMALLEST_STORE} bytes (an int), got {object_store_memory!r}."
-        )
-    gpu_ids = detect_gpu_ids() if num_gpus is None else gpu_ids_for(num_gpus)
-    own = {
-        **(resources or {}),
-        "node:127.0.0.1": 1.0,
-        "node:__internal_head__": 1.0,
-    }
-    total = node_resources_from_user(
-        detect_num_cpus() if num_cpus is None else num_cpus,
-        len(gpu_ids) if num_gpus is None else num_gpus,
-        own,
-        max(0, memory_bytes - store_bytes) if memory is None else memory,
-    )
-    return sessions.start(
-        resources=total, gpu_ids=gpu_ids, store_bytes=store_bytes, temp_dir=temp_dir, facts=facts
-    )
-
-
-#: 4 MiB: room for a few large objects, for tests
-_SMALLEST_STORE = 4 * 1024 * 1024
-
-
-def _facts(namespace: str | None) -> dict[str, Any]:
-    return {
-        "namespace": namespace,
-        "cwd": os.getcwd(),
-        # "" is the directory of the moment, which in a worker may be another
-        "sys_path": [path or os.getcwd() for path in sys.path],
-        "entrypoint": " ".join(sys.argv) or "python",
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-    }
-
-
-def _find_address(address: str | None) -> str | None:
-    if address in (None, "auto"):
-        found = os.environ.get("JRAY_ADDRESS") or os.environ.get("RAY_ADDRESS")
-        if found is None and address == "auto":
-            raise ConnectionError(
-                "Could not find any running jray head: JRAY_ADDRESS is not set. Call jray.init() to start one."
-            )
-        address = found
-    if address == "local" or address is None:
-        return None
-    if address.startswith("ray://") or "/" not in address:
-        raise ConnectionError(
-            f"The address {address!r} is not the path of a head's socket. This version of jray runs on one machine; "
-            "call jray.init() without an address."
-        )
-    return address
-
-
-def _refuse_local_settings(*settings: Any) -> None:
-    names = ("num_cpus", "num_gpus", "resources", "object_store_memory")
-    given = [name for name, value in zip(names, settings, strict=True) if value is not None]
-    if given:
-        raise ValueError(
-            f"When connecting to an existing cluster, {' and '.join(given)} must not be provided."
-        )
-
-
-def _check_namespace(namespace: str | None) -> None:
-    if namespace is not None and not isinstance(namespace, str):
-        raise TypeError(f"namespace must be None or a string, got {type(namespace).__name__}.")
-    if namespace == "":
-        raise ValueError('"" is not a valid namespace. Pass None to not specify a namespace.')
-
-
-def _check_others(others: dict[str, Any]) -> None:
-    for name in list(others):
-        if name in _REMOVED and others[name]:
-            raise RuntimeError(_REMOVED[name])
-        if name in _REMOVED or name in _OF_RAYS_PROCESSES:
-            del others[name]
-        elif name in _NOTHING_TO_DO:
-            if others[name] not in _NOTHING_TO_DO[name]:
-                raise NotImplementedError(
-                    f"jray.init({name}={others[name]!r}) is not supported by this version of jray."
-                )
-            del others[name]
-    if others:
-        raise RuntimeError(f"Unknown keyword argument(s): {', '.join(others)}")
-
-
-def _activate_notebook() -> None:
-    """Let the notebook's part take over output and cells, where code runs under IPython.
-
-    By name, because the runtime knows no notebook: this is the one place where it makes room for a guest.
-    """
-    if "IPython" in sys.modules:
-        importlib.import_module("jray.notebook").activate()
-
-
-def _auto_init() -> None:
-    if os.environ.get("JRAY_ENABLE_AUTO_CONNECT", os.environ.get("RAY_ENABLE_AUTO_CONNECT")) == "0":
-        raise RaySystemError("Ray has not been started yet. You can start jray with 'jray.init()'.")
-    init()
 
 
 def _client() -> Any:
     return current.client or current.require()
+
+
+def _client_of(refs: Any) -> Any:
+    """Start a cluster where there is none, but not to be asked for refs that cannot be its own."""
+    for ref in refs if isinstance(refs, list) else [refs]:
+        if isinstance(ref, ObjectRef) and ref._client is not None:
+            raise RaySystemError(
+                f"{ref!r} belongs to a session that has ended; objects and actors do not outlive jray.shutdown()."
+            )
+    return current.require()
 
 
 # -- tasks and actors ---------------------------------------------------------------------------------
@@ -392,22 +106,23 @@ def put(value: Any) -> ObjectRef[Any]:
             "Calling 'put' on an ObjectRef is not allowed. If you really want to do this, you can wrap the ObjectRef "
             "in a list and call 'put' on it."
         )
-    ref: ObjectRef[Any] = client.objects.put(value)
+    ref: ObjectRef[Any] = client.put(value)
     return ref
 
 
-def get(refs: Any, *, timeout: float | None = None) -> Any:
+def get(refs: Any, *, timeout: float | None = None, return_exceptions: bool = False) -> Any:
     """Return the value of a ref, or the list of values of a list of refs; blocks until they are there.
 
     Arrays from the store are read-only views of shared memory.  `timeout` is in seconds, 0 only looks.
+    With `return_exceptions` the errors of failed tasks stand in place of their values instead of being raised.
 
     Raises:
         GetTimeoutError: it took longer; the tasks go on.
         The exception of a failed task, as an instance of its own class and of RayTaskError.
     """
-    client = _client()
+    client = current.client or _client_of(refs)
     if isinstance(refs, ObjectRef):
-        return client.get((refs,), timeout)[0]
+        return (_outcomes if return_exceptions else client.get)((refs,), timeout)[0]
     if isinstance(refs, ObjectRefGenerator):
         return refs
     if not isinstance(refs, list):
@@ -418,7 +133,25 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
     for ref in refs:
         if not isinstance(ref, ObjectRef):
             raise TypeError(f"Attempting to call `get` on the value {ref}, which is not an ObjectRef.")
-    return client.get(refs, timeout)
+    return (_outcomes if return_exceptions else client.get)(refs, timeout)
+
+
+def _outcomes(refs: Sequence[ObjectRef[Any]], timeout: float | None) -> list[Any]:
+    """Return each ref's value or exception.  Raises GetTimeoutError if one has neither in time."""
+    deadline = None if timeout is None else monotonic() + timeout
+    client = _client()
+    found: list[Any] = []
+    for ref in refs:
+        ready, _ = client.wait([ref], 1, None if deadline is None else max(0.0, deadline - monotonic()))
+        if not ready:
+            raise GetTimeoutError(
+                f"Get timed out: {ref!r} had no outcome in time. The task goes on; get it again later."
+            )
+        try:
+            found += client.get((ref,), None)
+        except Exception as error:  # noqa: BLE001 -- a task's error may be of any class
+            found.append(error)
+    return found
 
 
 def wait(
@@ -432,7 +165,7 @@ def wait(
 
     Both lists keep the order of *refs*; at most `num_returns` are in the first.  A failed task is ready.
     """
-    client = _client()
+    client = current.client or _client_of(refs)
     if isinstance(refs, ObjectRef):
         raise TypeError("wait() expected a list of jray.ObjectRef, got a single jray.ObjectRef")
     if isinstance(refs, ObjectRefGenerator):
@@ -487,72 +220,22 @@ def _started() -> Any:
 
 def nodes() -> list[dict[str, Any]]:
     """Return a row for each node of the cluster."""
-    client = _started()
-    row = client.ask("node")
-    node_id = row["node_id"].hex()
-    return [
-        {
-            "NodeID": node_id,
-            "Alive": True,
-            "NodeManagerAddress": "127.0.0.1",
-            "NodeManagerHostname": row["hostname"],
-            "NodeName": row["hostname"],
-            "ObjectStoreSocketName": row["store_dir"],
-            "RayletSocketName": row["address"],
-            "Resources": row["resources"],
-            "Labels": {"ray.io/node-id": node_id},
-            "alive": True,
-        }
-    ]
+    found: list[dict[str, Any]] = _started().cluster.nodes()
+    return found
 
 
 def cluster_resources() -> dict[str, float]:
     """Return what the cluster has of each resource."""
-    total: dict[str, float] = _started().ask("resources")[0]
+    total: dict[str, float] = _started().cluster.resources()
     return total
 
 
 def available_resources() -> dict[str, float]:
     """Return what is free now of each resource; names of which nothing is free are left out."""
-    client = _started()
-    client.leasing.return_idle()
-    free: dict[str, float] = client.ask("resources")[1]
-    return {name: quantity for name, quantity in free.items() if quantity > 0}
+    free: dict[str, float] = _started().cluster.available()
+    return free
 
 
 def get_gpu_ids() -> list[Any]:
     """Return the ids of the GPUs assigned to the task or actor that asks."""
-    worker = _client().worker
-    return [int(gpu) if gpu.isdigit() else gpu for gpu in worker.gpu_ids] if worker is not None else []
-
-
-current.start = _auto_init
-atexit.register(shutdown)
-
-
-def _forget_after_fork() -> None:
-    """A forked child must not talk on its parent's connections, nor keep them open."""
-    client = current.client
-    if client is None:
-        return
-    _state.session = _state.context = None
-    current.client = _ForkedClient()
-    # Not closed but led nowhere: the numbers stay taken, for objects of the parent's still close and write them.
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    for fd in client.fds():
-        os.dup2(null, fd, inheritable=False)
-    os.close(null)
-    client.pump.forget()
-
-
-class _ForkedClient:
-    """Stands for the client in a forked child: whatever is asked of it is refused."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise RaySystemError(
-            "This process was forked from one that uses jray, and cannot use it: a fork takes neither threads nor "
-            "connections along. Use jray tasks, or start processes with the 'spawn' method and call jray.init() there."
-        )
-
-
-os.register_at_fork(after_in_child=_forget_after_fork)
+    return [int(gpu) if gpu.isdigit() else gpu for gpu in _client().whereabouts().gpu_ids]

@@ -7,21 +7,15 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
 
-from jray._core.client.frontend import get_frontend
-from jray._core.client.pending import RemoteTemplate
-from jray._core.client.results import DYNAMIC, STREAMING
-from jray._core.environments import normalize
+from jray._core.engine import FunctionPlan
+from jray._core.frontend import get_frontend
 from jray._core.options import TaskOptions
 from jray._core.refs import current
 from jray._core.signature import CallShape
-from jray._core.specs import FunctionTemplate
-from jray._core.strategies import refusal
-from jray.exceptions import TaskUnschedulableError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_RETURNS = {"streaming": STREAMING, "dynamic": DYNAMIC}
 #: variants made by `.options` that a function remembers: loops over a few settings hit them
 _REMEMBERED = 64
 
@@ -45,7 +39,7 @@ class RemoteFunction(Generic[P, R]):
         self._variants: dict[Any, _Variant] = {}
         self._own = _Variant(self, options)
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
+    def remote(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the function as a task; return its `ObjectRef`, or as `num_returns` says.
 
         Arguments that are `ObjectRef`s are replaced by their values before it runs.  Raises TypeError if
@@ -109,7 +103,7 @@ class OptionsOfFunction:
         self._function = function
         self._variant = variant
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
+    def remote(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the function as a task with these options."""
         variant = self._variant
         template = variant.prepare()
@@ -133,37 +127,24 @@ class _Variant:
         self.cell = -1
         self.template: Any = None
 
-    def prepare(self) -> RemoteTemplate:
+    def prepare(self) -> Any:
         """Return the template for the current client and cell."""
         client = current.client or current.require()
         cell = get_frontend().cell
         if self.client is client and self.cell == cell:
-            return self.template  # type: ignore[no-any-return]
-        options = self._options
-        options.check_at_submit()
+            return self.template
+        self._options.check_at_submit()
         function = self._function
-        # the code is pickled once per client: later changes of what it captures are not seen (Ray's rule)
-        code = client.code_of(function, function._function, "remote function", function._function_name)
-        name = options.name or function._function.__qualname__
-        returns = options.returns(function._is_generator)
-        wire = FunctionTemplate(
-            number=client.tasks.next_template_number(),
-            function_id=code.function_id,
-            name=name,
-            num_returns=returns if isinstance(returns, int) else _RETURNS[returns],
-            max_retries=options.max_retries,
-            max_calls=options.max_calls,
-            cell=cell,
-            backpressure=options._generator_backpressure_num_objects or -1,
-        )
-        environment = normalize(options.runtime_env, client.runtime_env)
-        queue = client.leasing.queue_for(dict(options.resources_request.items()), environment)
-        retry = options.retry_exceptions
-        reason = refusal(options.scheduling_strategy, client.node_id)
-        error = TaskUnschedulableError(f"The task {name} cannot be scheduled: {reason}.") if reason else None
-        self.template = RemoteTemplate(
-            wire, code, queue, tuple(retry) if isinstance(retry, list) else retry, error
+        self.template = client.tasks.prepare(
+            FunctionPlan(
+                key=function,
+                function=function._function,
+                full_name=function._function_name,
+                is_generator=function._is_generator,
+                options=self._options,
+                cell=cell,
+            )
         )
         self.client = client
         self.cell = cell
-        return self.template  # type: ignore[no-any-return]
+        return self.template

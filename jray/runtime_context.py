@@ -5,43 +5,44 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from jray._core.ids import ActorID, JobID, NodeID, TaskID, WorkerID
+from jray._core.engine import Whereabouts
+from jray._core.ids import ActorID, JobID, NodeID, PlacementGroupID, TaskID, WorkerID
 from jray._core.refs import current
+from jray._private.worker import global_worker
 from jray.actor import handle_to_self
+from jray.runtime_env import RuntimeEnv
 
 
 class RuntimeContext:
     """Tells about the driver, task or actor that asks.  Ids are hexadecimal text."""
 
-    def _client(self) -> Any:
+    def _here(self) -> Whereabouts:
         if current.client is None:
             raise RuntimeError("jray is not started here: call jray.init() first.")
-        return current.client
+        here: Whereabouts = current.client.whereabouts()
+        return here
 
-    def _task(self) -> Any:
-        return current.client.context.task_number() if current.client is not None else None
-
-    def _host(self) -> Any:
-        worker = current.client.worker if current.client is not None else None
-        return worker.actor if worker is not None else None
+    def _here_if_any(self) -> Whereabouts | None:
+        return None if current.client is None else self._here()
 
     def get_job_id(self) -> str:
-        return str(self._client().job_id.hex())
+        return self._here().job_id.hex()
 
     @property
     def job_id(self) -> JobID:
-        return JobID(self._client().job_id)
+        return JobID(self._here().job_id)
 
     def get_node_id(self) -> str:
-        return str(self._client().node_id.hex())
+        return self._here().node_id.hex()
 
     @property
     def node_id(self) -> NodeID:
-        return NodeID(self._client().node_id)
+        return NodeID(self._here().node_id)
 
     def get_worker_id(self) -> str:
-        worker = self._client().worker
-        return str(worker.worker_id.hex()) if worker is not None else WorkerID.nil().hex()
+        """Return the id of this worker; a driver's begins with its job's, and has nothing more."""
+        here = self._here()
+        return (here.worker_id or here.job_id.ljust(WorkerID.SIZE, b"\xff")).hex()
 
     @property
     def worker_id(self) -> WorkerID:
@@ -49,69 +50,76 @@ class RuntimeContext:
 
     def get_task_id(self) -> str | None:
         """Return the id of the task that asks; None outside one."""
-        task = self._task()
-        return task.task_id.hex() if task is not None else None
+        here = self._here_if_any()
+        return None if here is None or here.task_id is None else here.task_id.hex()
 
     @property
     def task_id(self) -> TaskID | None:
-        task = self._task()
-        return TaskID(task.task_id) if task is not None else None
+        found = self.get_task_id()
+        return None if found is None else TaskID.from_hex(found)
 
     def get_task_name(self) -> str | None:
-        task = self._task()
-        return task.name if task is not None else None
+        here = self._here_if_any()
+        return None if here is None else here.task_name
 
     def get_task_function_name(self) -> str | None:
-        task = self._task()
-        if task is None:
-            return None
-        function = getattr(task.template, "function", None)
-        return f"{function.__module__}.{function.__qualname__}" if function is not None else str(task.name)
+        here = self._here_if_any()
+        return None if here is None else here.function_name or here.task_name
 
     def get_actor_id(self) -> str | None:
         """Return the id of the actor that asks; None outside one."""
-        host = self._host()
-        return host.spec.actor_id.hex() if host is not None else None
+        here = self._here_if_any()
+        return None if here is None or here.actor_id is None else here.actor_id.hex()
 
     @property
     def actor_id(self) -> ActorID | None:
-        host = self._host()
-        return ActorID(host.spec.actor_id) if host is not None else None
+        found = self.get_actor_id()
+        return None if found is None else ActorID.from_hex(found)
 
     def get_actor_name(self) -> str | None:
-        host = self._host()
-        return None if host is None else host.spec.name or ""
+        """Return the name of the actor that asks, "" if it has none; None outside an actor."""
+        here = self._here_if_any()
+        return None if here is None or here.actor_id is None else here.actor_name or ""
 
     @property
     def namespace(self) -> str:
-        return str(self._client().namespace)
+        return self._here().namespace
 
     @property
     def was_current_actor_reconstructed(self) -> bool:
         """Tell whether the actor that asks was restarted after a failure."""
-        host = self._host()
-        return host is not None and host.restarts > 0
+        here = self._here_if_any()
+        return here is not None and here.restarts > 0
 
     @property
     def current_actor(self) -> Any:
         """A handle to the actor that asks.  Raises RuntimeError outside an actor."""
-        host = self._host()
-        if host is None:
+        here = self._here_if_any()
+        if here is None or here.actor_id is None:
             raise RuntimeError("This method is only available in an actor.")
-        return handle_to_self(self._client(), host.spec)
+        return handle_to_self(current.client, here.actor_id, here.actor_meta)
 
     def get_assigned_resources(self) -> dict[str, float]:
         """Return the resources that this worker's task or actor holds."""
-        worker = self._client().worker
-        return dict(worker.resources) if worker is not None else {}
+        return self._here().resources
 
     def get_resource_ids(self) -> dict[str, list[Any]]:
         return dict(self.get_accelerator_ids())
 
     def get_accelerator_ids(self) -> dict[str, list[str]]:
         """Return the ids of the accelerators assigned to this worker, by kind."""
-        worker = self._client().worker
-        return {"GPU": list(worker.gpu_ids) if worker is not None else []}
+        return {"GPU": list(self._here().gpu_ids)}
+
+    @property
+    def current_placement_group_id(self) -> PlacementGroupID:
+        """The id of the placement group that holds this worker; nil if there is none (Ray's older way)."""
+        found = self.get_placement_group_id()
+        return PlacementGroupID.nil() if found is None else PlacementGroupID.from_hex(found)
+
+    @property
+    def worker(self) -> Any:
+        """What tells whether this process is a driver or a worker, by its `mode`."""
+        return global_worker
 
     def get_placement_group_id(self) -> str | None:
         """Return None: placement groups are not supported yet."""
@@ -122,35 +130,36 @@ class RuntimeContext:
         return False
 
     @property
-    def runtime_env(self) -> dict[str, Any]:
+    def runtime_env(self) -> RuntimeEnv:
         """The environment of the driver, task or actor that asks."""
-        return {name: dict(value) for name, value in self._client().runtime_env}
+        return RuntimeEnv.of(self._here().runtime_env)
 
     def get_runtime_env_string(self) -> str:
-        import json  # noqa: PLC0415 -- rarely asked
-
-        return json.dumps(self.runtime_env)
+        """Return `runtime_env` as JSON."""
+        return self.runtime_env.serialize()
 
     def is_canceled(self) -> bool:
         """Tell whether the task that asks was cancelled.  Raises RuntimeError outside a task."""
-        task = self._task()
-        if task is None:
+        here = self._here_if_any()
+        if here is None or here.task_id is None:
             raise RuntimeError("This method is only available in a task.")
-        return bool(task.is_cancelled)
+        return here.is_cancelled
 
     @property
     def gcs_address(self) -> str:
         """Where the head listens."""
-        return f"{self._client().session_dir}/node.sock"
+        return self._here().address
 
     def get_session_name(self) -> str:
-        return os.path.basename(str(self._client().session_dir))
+        return os.path.basename(self._here().session_dir)
 
     def get_temp_dir(self) -> str:
-        return os.path.dirname(str(self._client().session_dir))
+        return os.path.dirname(self._here().session_dir)
 
     def get_node_labels(self) -> dict[str, str]:
-        return {"ray.io/node-id": self.get_node_id()}
+        """Return the labels of this node, as `jray.init(labels=...)` set them.  Blocks for an answer."""
+        own = self.get_node_id()
+        return dict(next(row["Labels"] for row in current.client.cluster.nodes() if row["NodeID"] == own))
 
     def get(self) -> dict[str, Any]:
         """Return the ids in one dictionary (Ray's older way)."""

@@ -17,26 +17,35 @@ ROOT = Path(__file__).parent.parent
 #: Lowest first; the names inside one row are siblings and never import each other.  A name may be of
 #: something that does not exist yet; `test_every_module_has_its_row` says when one lacks.
 LAYERS = [
-    {"jray.exceptions"},
+    {"jray.exceptions", "jray._refusals"},
     {
+        "jray._core.clock",
         "jray._core.ids",
         "jray._core.config",
         "jray._core.resources",
         "jray._core.detect",
         "jray._core.environments",
+        "jray._core.filters",
         "jray._core.lifeline",
         "jray._core.serialization_report",
         "jray._core.signature",
         "jray._core.strategies",
+        "jray._core.timeline",
     },
-    {"jray._core.specs", "jray._core.refs"},
-    {"jray._core.options"},
+    {"jray._core.specs", "jray._core.refs", "jray._core.frontend"},
+    {"jray._core.options", "jray._core.generator", "jray._core.dynamic", "jray._core.logs"},
+    {"jray._core.engine"},
     {"jray._core.serialization", "jray._core.machine", "jray._core.store", "jray._core.wire"},
     {"jray._core.head", "jray._core.node", "jray._core.client"},
     {"jray._core.daemon", "jray._core.worker", "jray.remote_function", "jray.actor"},
-    {"jray.runtime_context"},
+    # the other engines: what they run in their workers is the public API itself
+    {"jray._core.inline", "jray._core.on_ray"},
+    {"jray.job_config", "jray.types", "jray.runtime_env", "jray.cloudpickle", "jray._private"},
+    {"jray.runtime_context", "jray.session"},
     {"jray.api"},
     {"jray.util", "jray.testing"},
+    {"jray.experimental"},
+    {"jray.compat"},
     {"jray.notebook"},
     {"jray.cli", "jray_ext"},
 ]
@@ -47,7 +56,7 @@ FORBIDDEN = {  # package -> what no module inside it may import, and why
     # The runtime must run in processes that have no notebook.
     "jray._core": {"IPython", "ipykernel", "ipywidgets", "tornado"},
     # The Jupyter server is not a driver: it only reads what heads tell of themselves.
-    "jray_ext": {"jray._core", "jray.api", "jray.notebook"},
+    "jray_ext": {"jray._core", "jray.api", "jray.session", "jray.notebook"},
 }
 
 #: What one module may load by name of a row above, and why.
@@ -55,11 +64,11 @@ BY_NAME = {
     # A fork starts another process by calling its main: no import in the sense of layers.
     ("jray._core.node.zygote", "jray._core.worker.main"),
     # The notebook is a guest: where there is IPython, the first call lets it in, and knows no more of it.
-    ("jray.api", "jray.notebook"),
+    ("jray.session", "jray.notebook"),
 }
 
 #: Imported only where the user's own code has brought them.
-OPTIONAL = {"matplotlib", "numpy", "pandas"}
+OPTIONAL = {"dask", "joblib", "matplotlib", "numpy", "pandas", "ray"}
 #: Packages that are imported under another name.
 IMPORTED_AS = {"pyzmq": "zmq"}
 #: Needed without an import: IPython's shell hands jray its kernel.

@@ -44,7 +44,7 @@ for name in jray.__all__:
 new = {name for name, value in vars(jray).items() if not isinstance(value, types.ModuleType)} - before
 print(json.dumps(sorted(new)))
 """
-    assert in_new_python(code) == sorted(set(jray.__all__) - {"__version__"})
+    assert in_new_python(code) == sorted(set(jray.__all__) - {"__commit__", "__version__"})
 
 
 def test_unknown_name_is_an_attribute_error() -> None:
@@ -77,3 +77,24 @@ def modules_after_import() -> list[str]:
     """What a new Python has loaded after `import jray`."""
     loaded: list[str] = in_new_python("import jray, json, sys; print(json.dumps(list(sys.modules)))")
     return loaded
+
+
+@pytest.mark.parametrize("name", sorted(set(dir(jray)) - set(jray.__all__)))
+def test_what_is_listed_beside_are_modules(name: str) -> None:
+    """`dir(jray)` shows submodules, each of which can be imported and says what it owns."""
+    module = getattr(jray, name)
+    assert isinstance(module, ModuleType)
+    assert module.__name__ == f"jray.{name}"
+    assert module.__doc__
+
+
+def test_importing_jray_changes_nothing_but_what_cannot_be_imported() -> None:
+    """One finder stands last, however often jray is imported: it refuses what no other has found."""
+    code = """
+import importlib, json, sys
+before = list(sys.meta_path)
+import jray
+importlib.reload(jray)
+print(json.dumps([sys.meta_path[:-1] == before, type(sys.meta_path[-1]).__module__]))
+"""
+    assert in_new_python(code) == [True, "jray._refusals"]

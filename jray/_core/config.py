@@ -26,6 +26,8 @@ class Config:
     batch_tasks: int = 512
     #: results of short tasks are held back at most this long to travel together
     flush_us: float = 250.0
+    #: a thread that waits looks this long for an answer before it sleeps, where that has paid off lately
+    spin_us: float = 50.0
     #: the I/O thread leaves the sockets to user threads that were here this recently
     handover_s: float = 0.004
     #: a worker that waits this long in `get` gives its CPU back
@@ -45,8 +47,14 @@ class Config:
     function_max_bytes: int = 100 * 1024 * 1024
     #: how many times a crashed task runs again when the option is not given
     task_max_retries: int = 3
+    #: how many ended tasks each process remembers, for `jray.util.state` and the timeline
+    task_history: int = 10_000
+    #: seconds a process may take to answer when the cluster's state is asked for
+    report_timeout_s: float = 2.0
     #: say a task's error once if its last ref goes and nobody got it
     shows_unhandled_errors: bool = True
+    #: whether refs may be pickled where nobody tells when the pickle is gone: they live as long as the job
+    allow_out_of_band_object_ref_serialization: bool = True
     #: run every machine's `check_invariants` after each event (tests)
     validate: bool = False
 
@@ -62,6 +70,8 @@ class Config:
                 text = environ.get(name)
             if text is None and field.name == "shows_unhandled_errors":
                 text = {"1": "0"}.get(environ.get("RAY_IGNORE_UNHANDLED_ERRORS", ""))
+            if text is None and field.name == "allow_out_of_band_object_ref_serialization":
+                text = environ.get("RAY_allow_out_of_band_object_ref_serialization")
             if text is None:
                 continue
             kind: Any = type(field.default)

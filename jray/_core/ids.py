@@ -20,17 +20,20 @@ class BaseID:
     SIZE: ClassVar[int] = 28
 
     def __init__(self, value: bytes) -> None:
+        if not isinstance(value, bytes):
+            raise TypeError(f"Unsupported type: {type(value)}, expected bytes")
         if len(value) != self.SIZE:
             raise ValueError(f"ID string needs to have length {self.SIZE}, got {len(value)}")
-        self._bytes = bytes(value)
+        self._bytes = value
 
     @classmethod
     def from_binary(cls, value: bytes) -> Self:
         return cls(value)
 
     @classmethod
-    def from_hex(cls, value: str) -> Self:
-        return cls(bytes.fromhex(value))
+    def from_hex(cls, value: str | bytes) -> Self:
+        """Return the id of that hexadecimal text; ValueError if it is none, or too long or short."""
+        return cls(bytes.fromhex(value if isinstance(value, str) else value.decode("ascii")))
 
     @classmethod
     def from_random(cls) -> Self:
@@ -50,6 +53,9 @@ class BaseID:
 
     def hex(self) -> str:
         return self._bytes.hex()
+
+    def __bytes__(self) -> bytes:
+        return self._bytes
 
     def is_nil(self) -> bool:
         return self._bytes == b"\xff" * self.SIZE

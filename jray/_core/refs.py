@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from jray._core.ids import OBJECT_ID_SIZE, TASK_ID_SIZE, JobID, TaskID
+from jray.exceptions import GetTimeoutError
 
 if TYPE_CHECKING:
     import asyncio
@@ -39,8 +40,17 @@ class RefHome(Protocol):
     def ref_exported(self, ref: ObjectRef[Any]) -> None: ...
     def ref_from_id(self, ref_id: bytes, owner: str | None) -> ObjectRef[Any]: ...
     def ref_address(self, ref: ObjectRef[Any]) -> str: ...
+    def reduce_ref(self, ref: ObjectRef[Any]) -> tuple[Any, ...]:
+        """Answer `__reduce__` for a pickler that will not tell when its pickle is gone."""
+
     def when_ready(self, ref: ObjectRef[Any], callback: Callable[[ObjectRef[Any]], None]) -> None: ...
     def ref_value(self, ref: ObjectRef[Any]) -> Any: ...
+    def ref_status(self, ref: ObjectRef[Any]) -> str:
+        """Return the state of the task that makes *ref*, which has no value yet."""
+
+    def wait(
+        self, refs: list[Any], num_returns: int, timeout_s: float | None
+    ) -> tuple[list[Any], list[Any]]: ...
 
 
 class CurrentClient:
@@ -122,6 +132,9 @@ class ObjectRef(_Base[T]):
     def hex(self) -> str:
         return self.binary().hex()
 
+    def __bytes__(self) -> bytes:
+        return self.binary()
+
     def __repr__(self) -> str:
         return f"ObjectRef({self._id.hex()})"
 
@@ -183,15 +196,39 @@ class ObjectRef(_Base[T]):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Reached only by picklers that aren't ours: nobody will tell when that pickle is gone, so the
-        # object is kept for the rest of the job (Ray does the same).
+        # Reached only by picklers that aren't the engine's own.
         if self._client is None:
             return ObjectRef, (self._id,)
-        self._client.ref_exported(self)
-        self._client.pin_forever(self)
-        return restore_ref, (self._id, self._client.ref_address(self))
+        reduced: tuple[Any, ...] = self._client.reduce_ref(self)
+        return reduced
 
     # -- waiting ----------------------------------------------------------------------------------
+
+    def status(self) -> str:
+        """Return what becomes of the object: "FINISHED", "FAILED", or what its task waits for, by Ray's names.
+
+        Those are PENDING_ARGS_AVAIL, PENDING_NODE_ASSIGNMENT, SUBMITTED_TO_WORKER, RUNNING,
+        PENDING_ACTOR_TASK_ORDERING_OR_CONCURRENCY, and NIL where only the owner could tell.  Does not block.
+        """
+        if self._state == ERROR:
+            return "FAILED"
+        return str(self._client.ref_status(self)) if self._state == PENDING else "FINISHED"
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return the exception that `jray.get` of this ref raises, or None; blocks until there is an outcome.
+
+        Raises GetTimeoutError if there is none within `timeout` seconds.
+        """
+        ready, _ = self._client.wait([self], 1, timeout)
+        if not ready:
+            raise GetTimeoutError(
+                f"{self!r} had no outcome within {timeout} s. The task goes on; ask again later."
+            )
+        try:
+            self._client.ref_value(self)
+        except Exception as error:  # noqa: BLE001 -- a task's error may be of any class
+            return error
+        return None
 
     def future(self) -> concurrent.futures.Future[Any]:
         """Return a `concurrent.futures.Future` of the value.  Cancelling it does not stop the task."""

@@ -81,9 +81,17 @@ class ActorSpec:
     cell: int
     job: bytes
     owner: str  #: address of the process that made it
+    out_of_order: bool = (
+        False  #: whether calls of one caller may overtake each other, though one runs at a time
+    )
     methods: bytes = (
         b""  #: serialized, for handles looked up by name: the head never unpickles a user's classes
     )
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether calls of one caller run in the order they were made."""
+        return not (self.out_of_order or self.is_async or self.max_concurrency > 1 or self.concurrency_groups)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

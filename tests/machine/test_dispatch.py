@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from jray._core.machine.dispatch import Dispatchable, Lease, SchedulingClass, Timing
+from jray._core.machine.dispatch import Dispatchable, Lease, SchedulingClass, Timed, Timing
 
 BATCH_US = 1000.0
 BATCH_TASKS = 8
@@ -21,6 +21,8 @@ class Task:
     def __init__(self, number: int, timing: Timing, *, is_solo: bool = False) -> None:
         self.number = number
         self.timing = timing
+        #: it is its own template: no other task shares its timing unless told so
+        self.template: Timed = self
         self.is_solo = is_solo
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from jray._core.refs import ATOM, ERROR, PENDING, ObjectRef, current
+from jray._core.refs import ATOM, ERROR, PENDING, ObjectRef, current, restore_ref
 
 RAW = bytes(range(28))
 
@@ -34,8 +34,10 @@ class Home:
         self.exported.append(ref._id)
         ref._tracked = True
 
-    def pin_forever(self, ref: ObjectRef[Any]) -> None:
+    def reduce_ref(self, ref: ObjectRef[Any]) -> tuple[Any, ...]:
+        self.ref_exported(ref)
         self.pinned.append(ref._id)
+        return restore_ref, (ref._id, self.ref_address(ref))
 
     def ref_address(self, ref: ObjectRef[Any]) -> str:
         return ref._owner or "/here"

@@ -400,8 +400,9 @@ class Home:
     def ref_exported(self, ref: ObjectRef[Any]) -> None:
         self.exported.append(ref._id)
 
-    def pin_forever(self, ref: ObjectRef[Any]) -> None:
+    def reduce_ref(self, ref: ObjectRef[Any]) -> tuple[Any, ...]:
         self.pinned.append(ref._id)
+        return ObjectRef, (ref._id,)
 
     def ref_address(self, ref: ObjectRef[Any]) -> str:
         return "/here"

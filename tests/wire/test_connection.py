@@ -572,3 +572,35 @@ def test_a_frame_is_a_little_endian_size_and_a_pickle(raw: tuple[End, socket.soc
     (size,) = struct.unpack("<I", data[:4])
     assert size == len(data) - 4
     assert pickle.loads(data[4:]) == (1, "x")
+
+
+def test_an_eager_poll_finds_what_arrives_while_it_looks() -> None:
+    """And handles it, as one that slept would have."""
+    reactor = Reactor(spin_us=5_000_000)
+    ours, theirs = socket_pair()
+    end = End(ours, reactor)
+    sender = threading.Timer(0.01, lambda: theirs.send(frame((1, "late"))))
+    sender.start()
+    while not end.messages:
+        reactor.poll_eagerly(None)
+    sender.join()
+    assert end.messages == [(1, "late")]
+    end.connection.close()
+    theirs.close()
+    reactor.close()
+
+
+def test_an_eager_poll_that_looks_in_vain_sleeps_until_its_time_is_over() -> None:
+    """The next ones do without looking; the first that finds something makes them look again."""
+    reactor = Reactor(spin_us=1)
+    ours, theirs = socket_pair()
+    end = End(ours, reactor)
+    for _ in range(5):
+        start = monotonic()
+        assert reactor.poll_eagerly(0.002) == 0
+        assert monotonic() - start >= 0.002
+    theirs.send(frame((1, "here")))
+    end.until(lambda: end.messages)
+    end.connection.close()
+    theirs.close()
+    reactor.close()

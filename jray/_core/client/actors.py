@@ -1,265 +1,32 @@
-"""Owns the actors this process calls: where they are, the calls on their way, and what becomes of these."""
+"""Owns the making, finding and calling of actors."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
+import os
 from collections.abc import Mapping
-from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from jray._core.client.arguments import are_plain, pack
+from jray._core.client.exits import ActorExit
 from jray._core.client.pending import PendingTask
+from jray._core.client.pump import Waiter
+from jray._core.client.remote_actor import CallTemplate, RemoteActor
+from jray._core.client.results import returns_number
 from jray._core.client.tasks import VISIT_EVERY
-from jray._core.machine.actors import ALIVE, DEAD, ActorView
-from jray._core.machine.dispatch import Timing
+from jray._core.engine import ActorExists, ActorPlan, CallPlan
+from jray._core.environments import normalize
+from jray._core.machine.actors import DEAD, ActorView
 from jray._core.refs import ATOM, ERROR, ObjectRef
-from jray._core.serialization import deserialize
+from jray._core.serialization import deserialize, serialize
 from jray._core.specs import ActorSpec, MethodTemplate
+from jray._core.strategies import refusal
 from jray._core.wire import messages
-from jray.exceptions import (
-    ActorDiedError,
-    ActorUnavailableError,
-    PendingCallsLimitExceeded,
-    RayTaskError,
-)
+from jray.exceptions import ActorUnschedulableError, PendingCallsLimitExceeded
 
 if TYPE_CHECKING:
     from jray._core.client.core import CoreClient
     from jray._core.client.peers import Peer
-
-#: calls that wait for company are sent by then, or when this many have gathered
-_GATHER_S = 0.0002
-_GATHER_CALLS = 64
-
-
-class CallTemplate:
-    """What the calls of one method, with the same options and from the same cell, share here."""
-
-    __slots__ = ("max_task_retries", "name", "num_returns", "retry_exceptions", "wire")
-
-    def __init__(self, wire: MethodTemplate, max_task_retries: int, retry_exceptions: Any) -> None:
-        self.wire = wire
-        self.name = wire.name
-        self.num_returns = wire.num_returns
-        #: -1: any number
-        self.max_task_retries = max_task_retries
-        self.retry_exceptions = retry_exceptions
-
-    @property
-    def max_retries(self) -> int:
-        return self.max_task_retries
-
-
-class RemoteActor:
-    """One actor as this client calls it.  All its handles here share it; the client's lock guards it."""
-
-    __slots__ = (
-        "_client", "_gathered", "_last_sent_s", "actor_id", "inflight", "is_ordered", "is_reachable", "peer",
-        "queue", "refusal", "template_numbers", "view",
-    )  # fmt: skip
-
-    def __init__(self, client: CoreClient, actor_id: bytes, *, is_ordered: bool) -> None:
-        self._client = client
-        self.actor_id = actor_id
-        self.view: ActorView | None = None
-        self.is_ordered = is_ordered
-        #: calls that can't be sent yet, in the order they were made
-        self.queue: deque[PendingTask] = deque()
-        #: calls sent and not answered, oldest first
-        self.inflight: dict[int, PendingTask] = {}
-        #: calls that could be sent and wait a moment for company
-        self._gathered: list[PendingTask] = []
-        self._last_sent_s = 0.0
-        self.peer: Peer | None = None
-        self.is_reachable = False
-        #: the error of every call, if the scheduling strategy allows no node
-        self.refusal: BaseException | None = None
-        self.template_numbers: dict[Any, CallTemplate] = {}
-
-    # -- calls ------------------------------------------------------------------------------------
-
-    def outstanding(self) -> int:
-        return len(self.queue) + len(self.inflight) + len(self._gathered)
-
-    def submit(self, task: PendingTask) -> None:
-        """Send a call now, soon, or when the actor is there and its arguments are."""
-        client = self._client
-        refusal = self.refusal or client.loss
-        if refusal is not None:
-            client.outcomes.fail(task, refusal)
-            return
-        if self.view is not None and self.view.state == DEAD:
-            client.outcomes.fail(task, self.death())
-            return
-        if task.dependencies and not client.tasks.wait_for_dependencies(task, self._ready):
-            if self.is_ordered:
-                self.queue.append(task)
-            return
-        if self.is_reachable and not self.queue:
-            self._gather(task)
-        else:
-            self.queue.append(task)
-
-    def _ready(self, task: PendingTask) -> None:
-        if not self.is_ordered:
-            self.queue.append(task)
-        self.advance()
-
-    def advance(self) -> None:
-        """Send what can be sent."""
-        while self.is_reachable and self.queue and not self.queue[0].unready:
-            self._gather(self.queue.popleft())
-
-    def _gather(self, task: PendingTask) -> None:
-        gathered = self._gathered
-        gathered.append(task)
-        if not self.inflight or len(gathered) >= _GATHER_CALLS or monotonic() - self._last_sent_s > _GATHER_S:
-            self.flush()
-        elif len(gathered) == 1:
-            self._client.gathering.append(self)
-            self._client.pump.nudge()
-
-    def flush(self) -> None:
-        """Send the calls that were gathered."""
-        tasks, self._gathered = self._gathered, []
-        peer = self.peer
-        if not tasks:
-            return
-        if peer is None:
-            self.queue.extendleft(reversed(tasks))
-            return
-        known = peer.connection.known
-        definitions: list[Any] = []
-        wire: list[Any] = []
-        for task in tasks:
-            definition = task.template.wire
-            if task.positions is None:
-                wire.append((task.number, definition.number, task.payload))
-            else:
-                entry = self._client.tasks.wire_form(task)
-                if entry is None:  # an argument failed: so did the call
-                    continue
-                wire.append(entry)
-            if definition.number not in known:
-                known.add(definition.number)
-                definitions.append((definition, None))
-            self.inflight[task.number] = task
-        if wire:
-            peer.connection.send((messages.CALL, wire, definitions))
-        self._last_sent_s = monotonic()
-
-    def answered(self) -> None:
-        """The actor answered: it has room for what was gathered meanwhile."""
-        if self._gathered:
-            self.flush()
-
-    def requeue(self, task: PendingTask) -> None:
-        """Call again, after what is queued already."""
-        self.queue.append(task)
-        self.advance()
-
-    # -- what becomes of the actor -------------------------------------------------------------------
-
-    def changed(self, view: ActorView) -> None:
-        """The head told a new state."""
-        self.view = view
-        self.is_ordered = view.is_ordered
-        if view.state == ALIVE:
-            if self.peer is not None and self.peer.address == view.address:
-                return
-            try:
-                peer = self._client.peers.get(view.address)
-            except OSError:  # it died since, and the head will say so
-                return
-            peer.actor = self
-            self.peer = peer
-            self.is_reachable = True
-            self.advance()
-            return
-        self.is_reachable = False
-        self._settle_lost(view)
-        if view.state == DEAD:
-            queue, self.queue = self.queue, deque()
-            for task in queue:
-                self._client.outcomes.fail(task, self.death())
-
-    def disconnected(self) -> None:
-        """The connection closed; the head will tell whether the actor restarts."""
-        self.peer = None
-        self.is_reachable = False
-
-    def _settle_lost(self, view: ActorView) -> None:
-        """Decide about the calls that the dead process had: they may have run."""
-        lost = [*self.inflight.values(), *self._gathered]
-        self.inflight = {}
-        self._gathered = []
-        again: list[PendingTask] = []
-        for task in lost:
-            if task.is_cancelled:
-                self._client.outcomes.fail_cancelled(task)
-            elif view.state != DEAD and task.retries_left:
-                task.retries_left -= task.retries_left > 0
-                if task.stream is not None:
-                    task.stream.restarted()
-                again.append(task)
-            elif view.state == DEAD:
-                self._client.outcomes.fail(task, self.death())
-            else:
-                self._client.outcomes.fail(task, self._unavailable(view))
-        self.queue.extendleft(reversed(again))
-
-    def _unavailable(self, view: ActorView) -> ActorUnavailableError:
-        return ActorUnavailableError(
-            "its process died in this call, and it restarts. Give the actor max_task_retries to have such calls "
-            "run again.",
-            self.actor_id.hex(),
-            class_name=view.class_name,
-            name=view.name,
-            namespace=view.namespace,
-        )
-
-    def death(self) -> BaseException:
-        """Return the error of a call to the dead actor."""
-        view = self.view
-        cause = view.cause if view is not None else None
-        if view is None or cause is None:
-            return ActorDiedError(actor_id=self.actor_id.hex(), error_msg="The actor is dead.")
-        who: dict[str, Any] = {
-            "actor_id": self.actor_id.hex(),
-            "class_name": view.class_name,
-            "name": view.name,
-            "namespace": view.namespace,
-        }
-        if cause.init_error is not None:
-            error = deserialize(cause.init_error)
-            if isinstance(error, RayTaskError):
-                return ActorDiedError(error, **who)
-            return ActorDiedError(
-                error_msg=f"Its constructor could not run: {error}", actor_init_failed=True, **who
-            )
-        exit_cause = cause.exit_cause
-        if exit_cause is not None:
-            who |= {
-                "pid": exit_cause.pid,
-                "exit_code": exit_cause.exit_code,
-                "signal": exit_cause.signal,
-                "last_lines": exit_cause.last_lines.splitlines(),
-            }
-        return ActorDiedError(error_msg=f"The actor {view.class_name} is dead: {cause.text}.", **who)
-
-    def cancel(self, task: PendingTask, *, recursive: bool) -> None:
-        """Cancel a call: drop it if it was not sent, else ask the actor."""
-        task.is_cancelled = True
-        if task.number in self.inflight and self.peer is not None:
-            self.peer.connection.send((messages.CANCEL, task.number, False, recursive))
-            return
-        for place in (self.queue, self._gathered):
-            if task in place:
-                place.remove(task)
-        task.unready = -1
-        self._client.outcomes.fail_cancelled(task)
-        self.advance()
 
 
 class ActorSubmitter:
@@ -268,8 +35,83 @@ class ActorSubmitter:
     def __init__(self, client: CoreClient) -> None:
         self._client = client
         self._actors: dict[bytes, RemoteActor] = {}
+        #: what keeps the constructor's arguments of living detached actors that were made here
+        self._detached: dict[bytes, ObjectRef[Any]] = {}
 
-    def create(self, spec: ActorSpec, arguments: Any, refusal: BaseException | None = None) -> ObjectRef[Any]:
+    # -- making -----------------------------------------------------------------------------------
+
+    def make(self, plan: ActorPlan) -> tuple[bytes, ObjectRef[Any] | None]:
+        """Have an actor made; return its id, and the ref whose lifetime is the actor's (None if detached).
+
+        Raises `ActorExists` if the name is taken.
+        """
+        client = self._client
+        options = plan.options
+        actor_id = os.urandom(12) + client.job_id
+        namespace = options.namespace or client.namespace
+        if options.name is not None:
+            holder = client.ask("reserve_name", namespace, options.name, actor_id)
+            if holder != actor_id:
+                raise ActorExists(namespace)
+        try:
+            return actor_id, self._make(plan, actor_id, namespace)
+        except BaseException:
+            if options.name is not None:
+                client.ask("unreserve_name", namespace, options.name, actor_id)
+            raise
+
+    def _make(self, plan: ActorPlan, actor_id: bytes, namespace: str) -> ObjectRef[Any] | None:
+        client = self._client
+        options, cls = plan.options, plan.cls
+        code = client.code_of(plan.key, cls, "actor class", f"{cls.__module__}.{cls.__qualname__}")
+        packed = pack(plan.args, plan.kwargs, client.config.inline_limit_bytes, client.objects.put_serialized)
+        spec = ActorSpec(
+            actor_id=actor_id,
+            class_id=code.function_id,
+            class_blob=code.blob,
+            sources=code.sources,
+            class_name=cls.__name__,
+            args_blob=packed.payload if isinstance(packed.payload, bytes) else b"",
+            positions=packed.positions,
+            dependencies=(),
+            name=options.name,
+            namespace=namespace,
+            is_detached=options.is_detached,
+            max_restarts=options.max_restarts,
+            max_task_retries=options.max_task_retries,
+            max_concurrency=options.concurrency(plan.is_async),
+            concurrency_groups=tuple((options.concurrency_groups or {}).items()),
+            method_groups=tuple(
+                (name, method.options.concurrency_group)
+                for name, method in plan.meta.methods.items()
+                if method.options.concurrency_group
+            ),
+            is_async=plan.is_async,
+            placement_request=dict(options.placement_request.items()),
+            running_request=dict(options.running_request.items()),
+            runtime_env=normalize(options.runtime_env, client.runtime_env),
+            cell=plan.cell,
+            job=client.job_id,
+            owner=client.address,
+            out_of_order=options.runs_out_of_order(plan.is_async),
+            methods=serialize(plan.meta).to_bytes(),
+        )
+        reason = refusal(options.scheduling_strategy, client.node_id)
+        error = (
+            ActorUnschedulableError(f"The actor {cls.__name__} cannot be scheduled: {reason}.")
+            if reason
+            else None
+        )
+        keeper = self._create(spec, packed, error)
+        if not options.is_detached:
+            return keeper
+        if keeper._nested:
+            self._detached[actor_id] = keeper
+        return None
+
+    def _create(
+        self, spec: ActorSpec, arguments: Any, refusal: BaseException | None = None
+    ) -> ObjectRef[Any]:
         """Have an actor made, unless `refusal` says why not; return the ref whose lifetime is the actor's.
 
         `arguments` is a PackedArguments; the actor is made once the dependencies in it have values.
@@ -277,15 +119,17 @@ class ActorSubmitter:
         client = self._client
         handle: ObjectRef[Any] = ObjectRef(client.next_object_id(), client)
         handle._state, handle._data, handle._tracked = ATOM, None, True
-        actor = RemoteActor(client, spec.actor_id, is_ordered=_is_ordered(spec))
+        actor = RemoteActor(client, spec.actor_id, is_ordered=spec.is_ordered)
         number = client.next_number()
-        task = PendingTask(number, _CREATION, arguments.payload, 0, Timing(), None)
+        task = PendingTask(number, _CREATION, arguments.payload, 0, None)
         client.tasks.attach(task, arguments)
         task.refs = []
         # the constructor may run again: its arguments live as long as the actor
         handle._nested = [*arguments.pins, *arguments.dependencies]
         if isinstance(arguments.payload, ObjectRef):
             handle._nested.append(arguments.payload)
+        for ref in handle._nested:  # who runs the constructor again asks for them
+            client.objects.exported(ref)
         with client.lock:
             self._actors[spec.actor_id] = actor
             actor.refusal = refusal
@@ -318,6 +162,18 @@ class ActorSubmitter:
         spec = dataclasses.replace(spec, args_blob=payload, dependencies=descriptions)
         client.node.tell(messages.CREATE_ACTOR, spec)
 
+    # -- finding ----------------------------------------------------------------------------------
+
+    def find(self, name: str, namespace: str | None) -> tuple[bytes, Any] | None:
+        """Return (id, meta) of the living actor of that name; blocks while it is being made."""
+        client = self._client
+        where = namespace or client.namespace
+        view = client.ask("find_actor", where, name)
+        while isinstance(view, bytes):  # its maker has the name and is about to make it
+            client.pump.wait(Waiter(), 0.005)
+            view = client.ask("find_actor", where, name)
+        return None if view is None else (view.actor_id, deserialize(view.methods))
+
     def get(self, actor_id: bytes) -> RemoteActor:
         """Return the actor with that id, asking the head about one not known here."""
         client = self._client
@@ -333,9 +189,34 @@ class ActorSubmitter:
             self.on_state_locked(view)
 
     def on_state_locked(self, view: ActorView) -> None:
+        if view.state == DEAD:
+            self._detached.pop(view.actor_id, None)
         actor = self._actors.get(view.actor_id)
         if actor is not None:
             actor.changed(view)
+
+    # -- calling ----------------------------------------------------------------------------------
+
+    def prepare(self, record: RemoteActor, plan: CallPlan) -> CallTemplate:  # noqa: ARG002 -- other engines need it
+        """Return what all calls of a method, with these options and from this cell, have in common."""
+        options = plan.options
+        wire = MethodTemplate(
+            number=self._client.tasks.next_template_number(),
+            method=plan.method,
+            name=options.name or f"{plan.class_name}.{plan.method}",
+            num_returns=returns_number(options.returns(plan.is_generator)),
+            concurrency_group=options.concurrency_group or "",
+            cell=plan.cell,
+            backpressure=options._generator_backpressure_num_objects or -1,
+        )
+        retries = options.max_task_retries
+        if retries is None:
+            retries = plan.max_task_retries
+        retry = options.retry_exceptions or False
+        retry = tuple(retry) if isinstance(retry, list) else retry
+        told = options.enable_task_events
+        is_told = plan.enable_task_events if told is None else told
+        return CallTemplate(wire, retries, retry, f"{plan.class_name}.{plan.method}", is_told=is_told)
 
     def call(
         self,
@@ -351,9 +232,8 @@ class ActorSubmitter:
         number = client.next_number()
         if not number % VISIT_EVERY:
             client.pump.poll_nowait()
-        task = PendingTask(
-            number, template, args, template.max_task_retries, _NO_TIMING, client.context.task_number()
-        )
+            actor.tell_if_many()
+        task = PendingTask(number, template, args, template.max_task_retries, client.context.task_number())
         task.actor = actor
         if kwargs or not are_plain(args):
             client.tasks.attach(
@@ -379,6 +259,19 @@ class ActorSubmitter:
             shield.leave()
         return result
 
+    # -- ending -----------------------------------------------------------------------------------
+
+    def kill(self, actor_id: bytes, *, no_restart: bool) -> None:
+        """Have an actor ended; returns at once."""
+        self._client.node.tell(messages.KILL_ACTOR, actor_id, no_restart, "it was killed by jray.kill()")
+
+    def exit(self) -> NoReturn:
+        """Raise what ends the actor that calls this.  Raises TypeError outside an actor."""
+        worker = self._client.worker
+        if worker is None or worker.actor is None:
+            raise TypeError("exit_actor called on a non-actor worker.")
+        raise ActorExit(0)
+
     def peer_lost(self, peer: Peer) -> None:
         actor: RemoteActor | None = peer.actor
         if actor is not None and actor.peer is peer:
@@ -394,9 +287,4 @@ class ActorSubmitter:
                 actor.queue.clear()
 
 
-def _is_ordered(spec: ActorSpec) -> bool:
-    return spec.max_concurrency == 1 and not spec.is_async and not spec.concurrency_groups
-
-
-_NO_TIMING = Timing()
-_CREATION = CallTemplate(MethodTemplate(0, "__init__", "__init__", 0, "", 0), 0, False)
+_CREATION = CallTemplate(MethodTemplate(0, "__init__", "__init__", 0, "", 0), 0, False, "__init__")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
@@ -15,7 +16,7 @@ from time import monotonic
 from typing import Any, NoReturn, Protocol
 
 from jray._core.client.actors import ActorSubmitter
-from jray._core.client.frontend import Output, OutputKind, get_frontend
+from jray._core.client.cluster import ClusterView
 from jray._core.client.functions import CodeTable, ExportedCode
 from jray._core.client.interrupts import Shields
 from jray._core.client.leasing import Leasing
@@ -24,16 +25,27 @@ from jray._core.client.objects import ObjectTable
 from jray._core.client.outcomes import Outcomes
 from jray._core.client.peers import Peer, Peers
 from jray._core.client.pump import Pump, Waiter
+from jray._core.client.reports import Reports
 from jray._core.client.tasks import TaskSubmitter
 from jray._core.config import Config
+from jray._core.engine import Whereabouts
 from jray._core.environments import Environment
+from jray._core.frontend import Output, OutputKind, get_frontend
 from jray._core.ids import TaskIdSource
-from jray._core.refs import ATOM, PENDING, ObjectRef
+from jray._core.refs import ATOM, ERROR, PENDING, ObjectRef, restore_ref
 from jray._core.serialization import deserialize, serialize
 from jray._core.store.arena import ArenaView
 from jray._core.wire import messages
 from jray._core.wire.connection import Connection, Listener, Message, Reactor
-from jray.exceptions import GetTimeoutError, ObjectLostError, RaySystemError
+from jray.exceptions import (
+    GetTimeoutError,
+    ObjectLostError,
+    OufOfBandObjectRefSerializationException,
+    RaySystemError,
+)
+
+#: a `get` of several refs waits this long for one before it looks at the others
+_MOMENT_S = 0.02
 
 
 class Context(Protocol):
@@ -63,7 +75,9 @@ class DriverContext:
 
 
 class CoreClient:
-    """A driver's or a worker's part in a cluster."""
+    """A driver's or a worker's part in a cluster: jray's own engine (see `jray._core.engine`)."""
+
+    engine_name = "jray"
 
     def __init__(
         self,
@@ -112,6 +126,8 @@ class CoreClient:
         self.leasing = Leasing(self)
         self.outcomes = Outcomes(self)
         self.actors = ActorSubmitter(self)
+        self.cluster = ClusterView(self)
+        self.reports = Reports(self)
         self.peers = Peers(reactor, address, self._hello, self.handle, self._peer_closed)
         self.node = NodeLink(node_socket, reactor, self.lock, self.handle, self._node_closed)
         self.node.pump = self.pump
@@ -120,7 +136,7 @@ class CoreClient:
         self.shows_output = True
         #: whether errors that nobody gets are said
         self.shows_unhandled = config.shows_unhandled_errors
-        self._told_unhandled: bytes | None = None
+        self._told_unhandled: bytes | BaseException | None = None
         #: called once when the node is gone
         self.on_node_lost: Callable[[], None] = lambda: None
         objects, leasing, outcomes = self.objects, self.leasing, self.outcomes
@@ -135,6 +151,7 @@ class CoreClient:
             messages.BORROWED: lambda _, m: objects.on_borrowed(m[1]),
             messages.RELEASE: lambda p, m: objects.on_release(p, m[1]),
             messages.WANT: lambda p, m: objects.on_want(p, m[1]),
+            messages.CANCEL_OF: lambda _, m: self._on_cancel_of(*m[1:]),
             messages.VALUE: lambda _, m: objects.on_value(m[1], m[2], m[3]),
             messages.REPLY: lambda _, m: self._on_reply(m),
             messages.GRANT: lambda _, m: leasing.on_grant(*m[1:]),
@@ -144,6 +161,7 @@ class CoreClient:
                 Output(m[1], OutputKind.NOTICE, m[2], None, "jray", 0, "")
             ),
             messages.CLIENT_GONE: lambda _, m: objects.on_client_gone(m[1], m[2]),
+            messages.TELL: lambda _, m: self.node.tell(messages.TOLD, m[1], self.reports.tell(*m[2:])),
         }
 
     # -- identity ---------------------------------------------------------------------------------
@@ -192,7 +210,10 @@ class CoreClient:
         """Return the export of *code*, made when *key*, its remote function or actor class, is first used here."""
         exported = self._code_of.get(key)
         if exported is None:
-            exported = self._code_of[key] = self.code.export(code, kind, name)
+            exported = self.code.export(code, kind, name)
+            for ref in exported.refs:
+                self.check_out_of_band(ref)
+            self._code_of[key] = exported
         return exported
 
     # -- what refs ask (jray._core.refs.RefHome) --------------------------------------------------------
@@ -205,8 +226,19 @@ class CoreClient:
     def ref_exported(self, ref: ObjectRef[Any]) -> None:
         self.objects.exported(ref)
 
-    def pin_forever(self, ref: ObjectRef[Any]) -> None:
+    def reduce_ref(self, ref: ObjectRef[Any]) -> tuple[Any, ...]:
+        # Nobody will tell when that pickle is gone, so the object is kept for the rest of the job (Ray does the same).
+        self.check_out_of_band(ref)
+        self.objects.exported(ref)
         self.objects.pin_forever(ref)
+        return restore_ref, (ref._id, self.ref_address(ref))
+
+    def check_out_of_band(self, ref: ObjectRef[Any]) -> None:
+        if not self.config.allow_out_of_band_object_ref_serialization:
+            raise OufOfBandObjectRefSerializationException(
+                f"{ref!r} is pickled out of band, or captured by code, and would be kept for the rest of the job. Pass "
+                "it as an argument, or set RAY_allow_out_of_band_object_ref_serialization=1."
+            )
 
     def ref_from_id(self, ref_id: bytes, owner: str | None) -> ObjectRef[Any]:
         return self.objects.ref_from_id(ref_id, owner)
@@ -230,28 +262,79 @@ class CoreClient:
     def ref_value(self, ref: ObjectRef[Any]) -> Any:
         return self.objects.value(ref)
 
+    def ref_status(self, ref: ObjectRef[Any]) -> str:
+        return self.reports.status(ref)
+
     # -- the public operations ------------------------------------------------------------------------
 
     def put(self, value: Any) -> ObjectRef[Any]:
         return self.objects.put(value)
 
+    def free(self, refs: Sequence[ObjectRef[Any]]) -> None:
+        """Drop the values of objects of this process, whoever refers to them."""
+        self.objects.free(refs)
+
+    def whereabouts(self) -> Whereabouts:
+        """Tell who and where the calling code is."""
+        worker, task = self.worker, self.context.task_number()
+        host = None if worker is None else worker.actor
+        task_id = None if task is None else task.task_id
+        function_name = None
+        if task is not None and host is not None:
+            cls = type(host.instance)
+            method = getattr(task.template, "method", "__init__")
+            function_name = f"{cls.__module__}.{cls.__qualname__}.{method}"
+            if not task.number:  # the constructor: Ray's form of such an id
+                task_id = b"\xff" * 8 + host.spec.actor_id
+                function_name = task.name
+        elif task is not None and (function := getattr(task.template, "function", None)) is not None:
+            function_name = f"{function.__module__}.{function.__qualname__}"
+        return Whereabouts(
+            job_id=self.job_id,
+            node_id=self.node_id,
+            worker_id=None if worker is None else worker.worker_id,
+            namespace=self.namespace,
+            session_dir=self.session_dir,
+            address=f"{self.session_dir}/node.sock",
+            runtime_env={name: dict(value) for name, value in self.runtime_env},
+            resources={} if worker is None else dict(worker.resources),
+            gpu_ids=() if worker is None else tuple(worker.gpu_ids),
+            task_id=task_id,
+            task_name=None if task is None else task.name,
+            function_name=function_name,
+            is_cancelled=task is not None and bool(task.is_cancelled),
+            actor_id=None if host is None else host.spec.actor_id,
+            actor_name=None if host is None else host.spec.name,
+            actor_meta=None if host is None else deserialize(host.spec.methods),
+            restarts=0 if host is None else host.restarts,
+        )
+
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None) -> list[Any]:
         """Return the values, blocking until each is there.
 
-        Raises the first error in the order of *refs* as soon as it is reached, GetTimeoutError at the end
-        of `timeout_s`.
+        Raises an error as soon as there is one, the first in the order of *refs*, and GetTimeoutError at the end of
+        `timeout_s`.
         """
         deadline = None if timeout_s is None else monotonic() + timeout_s
         values = []
         value = self.objects.value
+        alarm: Alarm | None = None
         try:
             for ref in refs:
                 if ref._client is not self:
                     self._refuse(ref)
                 if ref._state == PENDING:
-                    self.wait_value(ref, deadline)
+                    if alarm is None and len(refs) > 1 and not self._wait_shortly(ref, deadline):
+                        alarm = Alarm(refs)
+                        with self.lock:
+                            alarm.set_locked(self.objects)
+                    if ref._state == PENDING:
+                        self.wait_value(ref, deadline, alarm)
                 values.append(ref._data if ref._state == ATOM else value(ref))
         finally:
+            if alarm is not None:
+                with self.lock:
+                    self.objects.alarms.remove(alarm)
             # what the tasks wrote stands before what the caller writes next
             get_frontend().flush()
         return values
@@ -263,19 +346,38 @@ class CoreClient:
             f"{ref!r} belongs to a session that has ended; objects and actors do not outlive jray.shutdown()."
         )
 
-    def wait_value(self, ref: ObjectRef[Any], deadline: float | None) -> None:
-        """Block until *ref* has a value or an error."""
+    def _wait_shortly(self, ref: ObjectRef[Any], deadline: float | None) -> bool:
+        """Wait a moment for *ref*, without looking at others; return whether that was enough."""
+        if self.context.blocks():  # it would give its CPU back twice
+            return False
+        try:
+            self.wait_value(ref, _earlier(deadline, monotonic() + _MOMENT_S))
+        except GetTimeoutError:
+            if deadline is not None and monotonic() >= deadline:
+                raise
+            return False
+        return True
+
+    def wait_value(self, ref: ObjectRef[Any], deadline: float | None, alarm: Alarm | None = None) -> None:
+        """Block until *ref* has a value or an error, or raise what sets off the alarm."""
         waiter = Waiter()
         with self.lock:
             self.objects.when_ready_locked(ref, waiter.notify)
+            if alarm is not None:
+                alarm.waiter = waiter
+                if alarm.is_set_off and not waiter.done:
+                    waiter.notify()
         left = None if deadline is None else max(0.0, deadline - monotonic())
         if waiter.done or self.wait_blocking(waiter, left):
-            if ref._state == PENDING:
+            if ref._state != PENDING:
+                return
+            if alarm is None or not alarm.is_set_off:
                 raise RaySystemError(GONE)
-            return
+            with self.lock:
+                _forget(ref, waiter)
+            raise self.objects.error(alarm.first_failed())
         with self.lock:
-            if ref._state == PENDING and ref._waiters and waiter.notify in ref._waiters:
-                ref._waiters.remove(waiter.notify)
+            _forget(ref, waiter)
         raise GetTimeoutError(
             f"Get timed out: {ref!r} had no value in time. The task goes on; get it again later."
         )
@@ -324,7 +426,7 @@ class CoreClient:
                 if isinstance(ref, ObjectRef):
                     self.objects.when_ready_locked(ref, notify)
                 else:
-                    ref._stream.when_next(notify)
+                    ref._stream.when_next_locked(notify)
                 if waiter.done:
                     break
         return waiter
@@ -346,7 +448,10 @@ class CoreClient:
             if isinstance(target, ObjectRef):
                 if target._state != PENDING:
                     return
-                if target._owner is not None or task is None:
+                if target._owner is not None:
+                    self._cancel_elsewhere(target, force=force, recursive=recursive)
+                    return
+                if task is None:
                     return
             elif target._stream.is_complete:
                 return
@@ -358,6 +463,23 @@ class CoreClient:
                 task.actor.cancel(task, recursive=recursive)
             else:
                 self.tasks.cancel(task, force=force, recursive=recursive)
+
+    def _cancel_elsewhere(self, ref: ObjectRef[Any], *, force: bool, recursive: bool) -> None:
+        """Have the owner of a borrowed ref cancel its task; the lock is held."""
+        assert ref._owner is not None
+        try:
+            peer = self.peers.get(ref._owner)
+        except OSError:  # the owner is gone, and its tasks with it
+            return
+        peer.connection.send((messages.CANCEL_OF, ref._id, force, recursive))
+
+    def _on_cancel_of(self, ref_id: bytes, force: bool, recursive: bool) -> None:
+        ref = self.objects.known(ref_id)
+        if ref is not None:
+            with contextlib.suppress(
+                ValueError
+            ):  # force for an actor's call: the borrower cannot know, nor be told
+                self.cancel(ref, force=force, recursive=recursive)
 
     def ask(self, question: str, *arguments: Any) -> Any:
         """Ask the head or the node; blocks for the answer."""
@@ -394,7 +516,7 @@ class CoreClient:
         if self.shows_output or output.kind == OutputKind.NOTICE:
             get_frontend().write(output)
 
-    def tell_unhandled(self, blob: bytes) -> None:
+    def tell_unhandled(self, blob: bytes | BaseException) -> None:
         """Say that a task failed and nobody will ever get its error; the lock is held."""
         if blob is self._told_unhandled or not self.shows_unhandled or self.is_closing:
             return
@@ -402,7 +524,7 @@ class CoreClient:
 
         def tell() -> None:
             try:
-                error = deserialize(blob)
+                error = deserialize(blob) if isinstance(blob, bytes) else blob
             except Exception as failure:  # noqa: BLE001 -- whatever a user's class raises
                 error = f"an exception that cannot be deserialized here: {failure!r}"
             text = f"Unhandled error (suppress with RAY_IGNORE_UNHANDLED_ERRORS=1): {error}"
@@ -453,11 +575,17 @@ class CoreClient:
         """Return *error* as bytes for another process."""
         return serialize(error).to_bytes()
 
-    def fds(self) -> list[int]:
-        """Return the descriptors that a forked child must close."""
+    def forked(self, null: int) -> None:
+        """In a forked child: talk to nobody any more.
+
+        Descriptors are not closed but led to *null*: the numbers stay taken, for objects of the parent's still
+        close and write them.
+        """
         listening = [] if self._listener is None else [self._listener.fileno()]
         node = [self.node.connection.fd] if self.node.connection.is_open else []
-        return [*self.peers.fds(), *node, *listening, *self.reactor.fds()]
+        for fd in [*self.peers.fds(), *node, *listening, *self.reactor.fds()]:
+            os.dup2(null, fd, inheritable=False)
+        self.pump.forget()
 
     def close(self) -> None:
         """Leave the cluster: pending work fails, connections close, the I/O thread ends."""
@@ -472,6 +600,49 @@ class CoreClient:
         self.reactor.close()
         if self.node_id:
             self.arena.close()
+
+
+class Alarm:
+    """Ends the wait for one of several refs when any of them fails.  The client's lock guards it.
+
+    The object table tells it of every failure; registering with each ref would cost more than waiting for all.
+    """
+
+    def __init__(self, refs: Sequence[ObjectRef[Any]]) -> None:
+        self._refs = refs
+        self._watched: set[int] = set()
+        #: who waits now
+        self.waiter: Waiter | None = None
+        self.is_set_off = False
+
+    def set_locked(self, objects: ObjectTable) -> None:
+        for ref in self._refs:
+            if ref._state == PENDING:
+                self._watched.add(id(ref))
+                if ref._owner is not None:
+                    objects.want_locked(ref)
+        objects.alarms.append(self)
+        self.is_set_off = any(ref._state == ERROR for ref in self._refs)
+
+    def failed_locked(self, ref: ObjectRef[Any]) -> None:
+        """Some ref got an error."""
+        if id(ref) in self._watched:
+            self.is_set_off = True
+            if self.waiter is not None and not self.waiter.done:
+                self.waiter.notify()
+
+    def first_failed(self) -> ObjectRef[Any]:
+        return next(ref for ref in self._refs if ref._state == ERROR)
+
+
+def _earlier(deadline: float | None, other: float) -> float:
+    return other if deadline is None else min(deadline, other)
+
+
+def _forget(ref: ObjectRef[Any], waiter: Waiter) -> None:
+    """Take back that *waiter* waits for *ref*; the client's lock is held."""
+    if ref._state == PENDING and ref._waiters and waiter.notify in ref._waiters:
+        ref._waiters.remove(waiter.notify)
 
 
 def _is_ready(ref: Any) -> bool:

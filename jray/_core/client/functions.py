@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import linecache
 import os
+import sys
 import warnings
 from types import CodeType
 from typing import Any
@@ -13,6 +14,8 @@ from jray._core.config import Config
 from jray._core.machine.dispatch import Timing
 from jray._core.refs import ObjectRef
 from jray._core.serialization import code_pickler_class, explain
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
 
 
 class ExportedCode:
@@ -58,10 +61,18 @@ class CodeTable:
                 "implicitly capturing a large array or other object; put that once with jray.put() and pass "
                 "the reference.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=_levels_to_the_user(),
             )
         function_id = hashlib.blake2b(blob, digest_size=20).digest()
         return self._by_hash.setdefault(function_id, ExportedCode(function_id, blob, refs, _sources(code)))
+
+
+def _levels_to_the_user() -> int:
+    """Return how far above the caller of this the first frame is that is not jray's."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _sources(code: Any) -> dict[str, str]:

@@ -21,6 +21,10 @@ class Shield(Protocol):
 
     pending: bool
 
+    @property
+    def wants_out(self) -> bool:
+        """Tell whether the next `leave` raises."""
+
     def enter(self) -> None: ...
     def leave(self) -> None: ...
 
@@ -29,6 +33,7 @@ class NoShield:
     """For threads other than the main one."""
 
     pending = False
+    wants_out = False
 
     def enter(self) -> None:
         pass
@@ -48,6 +53,10 @@ class BorrowedHandlerShield:
         self._depth = 0
         self._previous: Any = None
         self._wake = wake
+
+    @property
+    def wants_out(self) -> bool:
+        return self.pending and self._depth == 1
 
     def enter(self) -> None:
         self._depth += 1
@@ -88,6 +97,10 @@ class OwnHandlerShield:
 
     def install(self) -> None:
         _signal.signal(_SIGINT, self._note)
+
+    @property
+    def wants_out(self) -> bool:
+        return self.pending and self._depth == 1
 
     def enter(self) -> None:
         self._depth += 1

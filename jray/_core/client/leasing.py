@@ -176,7 +176,11 @@ class Leasing:
             lease: OwnedLease | None = peer.lease
             if lease is None:
                 return
-            lease.queue.machine.gave_back(lease, numbers)
+            given_back: list[PendingTask] = lease.queue.machine.gave_back(lease, numbers)  # type: ignore[assignment]
+            for task in given_back:
+                if task.is_cancelled:  # the cancel and the task crossed each other on the way
+                    lease.queue.machine.queue.remove(task)
+                    self._client.outcomes.fail_cancelled(task)
             if not lease.inflight:
                 lease.queue.machine.finished(lease, 1, now_s=monotonic())
                 self._maybe_retire(lease)
@@ -213,6 +217,9 @@ class Leasing:
             culprits = tasks[:1] if len(tasks) == 1 else [t for t in tasks[:1] if not t.template.max_retries]
             for task in tasks:
                 if task in culprits:
+                    continue
+                if task.is_cancelled:
+                    outcomes.fail_cancelled(task)
                     continue
                 task.is_solo = True
                 outcomes.resubmit(task)

@@ -18,16 +18,18 @@ from jray._core.serialization import Serialized, deserialize, is_atom, serialize
 from jray._core.specs import Location
 from jray._core.wire import messages
 from jray.exceptions import (
+    ObjectFreedError,
     ObjectLostError,
     ObjectStoreFullError,
     OwnerDiedError,
     RayError,
     RaySystemError,
     RayTaskError,
+    WorkerCrashedError,
 )
 
 if TYPE_CHECKING:
-    from jray._core.client.core import CoreClient
+    from jray._core.client.core import Alarm, CoreClient
     from jray._core.client.peers import Peer
 
 
@@ -49,6 +51,10 @@ class ObjectTable:
         self._untold: dict[str, dict[bytes, int]] = {}
         #: borrowed objects whose owner died while we held them
         self._orphaned: set[bytes] = set()
+        #: objects freed by hand whose bytes somebody still looks at: they go with their refs
+        self._freed: set[bytes] = set()
+        #: of those that wait for several refs: told of every error
+        self.alarms: list[Alarm] = []
         self._borrow_tokens = 0
         self._borrow_waiters: dict[int, Waiter] = {}
         #: our actors whose lifetime is that of the object that stands for them
@@ -146,7 +152,11 @@ class ObjectTable:
         ref._data = data
         if state == STORED:
             ref._tracked = True
-        elif state == ERROR and type(data) is bytes and ref._owner is None:
+        elif (
+            state == ERROR
+            and ref._owner is None
+            and (type(data) is bytes or type(data) is WorkerCrashedError)
+        ):
             ref._tracked = True
             ref._nested = UNSEEN
         waiters = ref._waiters
@@ -154,6 +164,33 @@ class ObjectTable:
             ref._waiters = None
             for waiter in waiters:
                 waiter(ref)
+        if state == ERROR:
+            for alarm in self.alarms:
+                alarm.failed_locked(ref)
+
+    def free(self, refs: Iterable[ObjectRef[Any]]) -> None:
+        """Drop the values of objects whoever refers to them; getting them raises ObjectFreedError from now on.
+
+        Refs without a value, and those that another process owns, stay as they are.  Bytes that are looked at, were
+        lent or wait to be an argument go later, with the last ref.
+        """
+        client = self._client
+        viewed = client.arena.viewed()
+        with client.lock:
+            needed = {id(ref) for task in client.tasks.pending.values() for ref in task.dependencies or ()}
+            gone: list[bytes] = []
+            for ref in refs:
+                if ref._owner is not None or ref._state not in {ATOM, INLINE, STORED}:
+                    continue
+                if ref._state == STORED:
+                    if id(ref) in viewed or id(ref) in needed or ref._id in self._lent:
+                        self._freed.add(ref._id)
+                    else:
+                        gone.append(ref._id)
+                ref._nested = None
+                ref._state, ref._data = ERROR, ObjectFreedError(ref._id.hex(), owner_address=client.address)
+            if gone:
+                client.node.tell(messages.FREE, gone)
 
     # -- refs that travel -------------------------------------------------------------------------
 
@@ -165,6 +202,12 @@ class ObjectTable:
 
     def pin_forever(self, ref: ObjectRef[Any]) -> None:
         self._pinned[ref._id] = ref
+
+    def known(self, ref_id: bytes) -> ObjectRef[Any] | None:
+        """Return this process's ref to that object, if another process may know of it."""
+        with self._client.lock:
+            found = self._known.get(ref_id)
+            return found() if found is not None else None
 
     def ref_from_id(self, ref_id: bytes, owner: str | None) -> ObjectRef[Any]:
         with self._client.lock:
@@ -332,7 +375,8 @@ class ObjectTable:
                         untold[ref_id] -= 1  # the owner never heard of it
                     else:
                         released[owner].append(ref_id)
-                elif state == STORED:
+                elif state == STORED or ref_id in self._freed:
+                    self._freed.discard(ref_id)
                     freed.append(ref_id)
                 if ref_id in self.actor_of:
                     self._client.node.tell(messages.ACTOR_RELEASED, self.actor_of.pop(ref_id))

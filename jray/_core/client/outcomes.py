@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from jray._core.client.pending import PendingTask
@@ -29,6 +30,8 @@ class Outcomes:
         """Give refs their values.  Results of an actor's calls come here too."""
         lease: Any = peer.lease
         actor = peer.actor
+        remember = self._client.reports.ended.append
+        now = monotonic()
         with self._client.lock:
             inflight: dict[int, Any] = lease.inflight if lease is not None else actor.inflight
             pending = self._client.tasks.pending
@@ -36,10 +39,12 @@ class Outcomes:
             for result in results:
                 number = result[0]
                 task = inflight.pop(number, None)
-                if task is None:
+                if task is None or task.ended_s:
                     continue  # it failed here meanwhile: cancelled by force, say
                 if timing is None:
-                    timing = task.timing  # of the first: a batch of several functions times none of them
+                    timing = (
+                        task.template.timing
+                    )  # of the first: a batch of several functions times none of them
                 pending.pop(number, None)
                 ref = task.refs
                 if len(result) == 3 and result[1] < STORED and type(ref) is ObjectRef:
@@ -49,10 +54,15 @@ class Outcomes:
                         waiters, ref._waiters = ref._waiters, None
                         for waiter in waiters:
                             waiter(ref)
+                    task.ended_s = now
+                    task.refs = task.payload = task.pins = task.dependencies = None
+                    remember(task)
                 else:
                     self._finish(peer, task, result)
+                    if result[1] != ERROR:
+                        self._ended(task, None)
             if lease is not None:
-                if task is not None and elapsed_us and task.timing is timing:
+                if task is not None and elapsed_us and task.template.timing is timing:
                     timing.took(elapsed_us / len(results))
                 self._client.leasing.answered(lease, len(results))
             elif actor is not None:
@@ -75,6 +85,12 @@ class Outcomes:
             self._take_value(task.refs, result[1:])
             if len(result) > 3:
                 self._hold_nested(peer, number)
+
+    def _ended(self, task: PendingTask, error: Any) -> None:
+        task.ended_s = monotonic()
+        task.payload = error
+        task.strip()
+        self._client.reports.ended.append(task)
 
     def _take_value(self, ref: ObjectRef[Any], entry: tuple[Any, ...]) -> None:
         if len(entry) > 2:
@@ -159,15 +175,18 @@ class Outcomes:
 
     def fail(self, task: PendingTask, error: bytes | BaseException) -> None:
         """Make *error* the outcome of a task; the client's lock is held."""
+        if task.ended_s:
+            return
         self._client.tasks.pending.pop(task.number, None)
         objects = self._client.objects
         if task.stream is not None:
             task.stream.failed(error)
-            return
-        refs = [task.refs] if isinstance(task.refs, ObjectRef) else task.refs
-        for ref in refs:
-            if ref._state == PENDING:
-                objects.resolve_locked(ref, ERROR, error)
+        else:
+            refs = [task.refs] if isinstance(task.refs, ObjectRef) else task.refs
+            for ref in refs:
+                if ref._state == PENDING:
+                    objects.resolve_locked(ref, ERROR, error)
+        self._ended(task, error)
 
     def fail_cancelled(self, task: PendingTask) -> None:
         """Make a TaskCancelledError the outcome of a task; the client's lock is held."""

@@ -15,13 +15,15 @@ class Peer:
     """Another client, as this one knows it."""
 
     __slots__ = (
-        "actor", "address", "connection", "executing", "held_results", "lease", "number", "pid", "task_start",
-        "task_suffix", "templates",
+        "actor", "address", "connection", "executing", "held_results", "knows_us", "lease", "number", "pid",
+        "task_start", "task_suffix", "templates",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.address = ""
+        #: whether we have said who we are
+        self.knows_us = False
         self.pid = 0
         #: as the node knows it
         self.number = 0
@@ -73,6 +75,8 @@ class Peers:
             peer = self._add(connect(address))
             peer.address = address
             self._by_address[address] = peer
+        if not peer.knows_us:  # also one that connected first: it must know the ids of our tasks
+            peer.knows_us = True
             peer.connection.send((messages.HELLO_PEER, self._address, os.getpid(), *self._hello()))
         return peer
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from jray._core.client.functions import ExportedCode
 from jray._core.client.streams import Stream
-from jray._core.machine.dispatch import Timing
 from jray._core.refs import ObjectRef
 from jray._core.specs import FunctionTemplate
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 class RemoteTemplate:
     """What the calls of one remote function, with the same options and from the same cell, share here."""
 
-    __slots__ = ("code", "max_retries", "name", "num_returns", "queue", "refusal", "retry_exceptions", "wire")
+    __slots__ = (
+        "code", "function_name", "is_told", "max_retries", "name", "num_returns", "queue", "refusal", "retry_exceptions",
+        "timing", "wire",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -26,36 +29,40 @@ class RemoteTemplate:
         queue: OwnerQueue,
         retry_exceptions: bool | tuple[type[BaseException], ...],
         refusal: BaseException | None,
+        function_name: str,
+        is_told: bool,
     ) -> None:
         self.wire = wire
         #: the error of every call, if the scheduling strategy allows no node
         self.refusal = refusal
         self.code = code
+        self.timing = code.timing
         self.queue = queue
         self.name = wire.name
+        self.function_name = function_name
+        #: whether the state API and the timeline show these calls (enable_task_events)
+        self.is_told = is_told
         self.num_returns = wire.num_returns
         self.max_retries = wire.max_retries
         self.retry_exceptions = retry_exceptions
 
 
 class PendingTask:
-    """A submitted task that has no result yet."""
+    """A submitted task that has no result yet, or, stripped of what it held, the memory of one that had."""
 
     __slots__ = (
-        "actor", "dependencies", "is_cancelled", "is_solo", "lease", "number", "parent", "payload", "pins",
-        "positions", "refs", "retries_left", "stream", "template", "timing", "unready",
+        "actor", "dependencies", "ended_s", "is_cancelled", "is_solo", "lease", "number", "parent", "payload", "pins",
+        "positions", "refs", "retries_left", "stream", "submitted_s", "template", "unready",
     )  # fmt: skip
 
-    def __init__(
-        self, number: int, template: Any, payload: Any, retries_left: int, timing: Timing, parent: Any
-    ) -> None:
+    def __init__(self, number: int, template: Any, payload: Any, retries_left: int, parent: Any) -> None:
         self.number = number
         self.template = template
-        #: plain args, serialized (args, kwargs), or a ref to these
+        #: plain args, serialized (args, kwargs), or a ref to these; of an ended task its error, as exception or bytes
         self.payload = payload
         self.retries_left = retries_left
-        self.timing = timing
         self.parent = parent
+        self.submitted_s = monotonic()
         self.is_solo = False
         self.is_cancelled = False
         self.positions: tuple[int | str, ...] | None = None
@@ -67,7 +74,13 @@ class PendingTask:
         self.actor: Any = None
         self.stream: Stream | None = None
         self.refs: Any = None
+        #: when its outcome came, by the monotonic clock; 0: it has none yet
+        self.ended_s = 0.0
 
     @property
     def name(self) -> str:
         return str(self.template.name)
+
+    def strip(self) -> None:
+        """Let go of everything that others could miss: from now on this is only a memory."""
+        self.refs = self.pins = self.dependencies = self.stream = None

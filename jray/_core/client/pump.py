@@ -96,7 +96,8 @@ class Pump:
             if self._role.acquire(blocking=False):
                 self._poll_as_user(waiter, deadline)
             elif self._poller == get_ident():
-                self._poll_until(waiter, deadline, self._shields.current())
+                # inside a callback, which an interrupt must not cut short: it comes when the outer wait looks
+                self._poll_until(waiter, deadline, None)
             else:
                 self._wait_for_poller(waiter, left)
         return True
@@ -117,17 +118,17 @@ class Pump:
                 self._io_wake.release()
             shield.leave()
 
-    def _poll_until(self, waiter: Waiter, deadline: float | None, shield: Shield) -> None:
+    def _poll_until(self, waiter: Waiter, deadline: float | None, shield: Shield | None) -> None:
         reactor = self.reactor
         now = 0.0
         self._housekeeping()
-        while not waiter.done and not shield.pending and not self._is_closing:
+        while not waiter.done and not self._is_closing and (shield is None or not shield.wants_out):
             if self._timers or deadline is not None:
                 now = monotonic()
                 self._run_timers(now)
                 if deadline is not None and now >= deadline:
                     break
-            reactor.poll(self._time_left(deadline, now))
+            reactor.poll_eagerly(self._time_left(deadline, now))
             self._housekeeping()
 
     def _wait_for_poller(self, waiter: Waiter, left: float | None) -> None:
@@ -164,6 +165,17 @@ class Pump:
                 if self._lock_waiters:
                     self._io_wake.release()
                 shield.leave()
+
+    def catch_up(self, timeout_s: float) -> None:
+        """Return once what has arrived before is handled, or the time is over."""
+        if self._poller is None:
+            self.poll_nowait()
+            return
+        # the poller runs timers after the round in which it handles what its sockets have
+        handled = threading.Event()
+        self.call_later(0.0, handled.set)
+        self.nudge()
+        handled.wait(timeout_s)
 
     # -- timers -----------------------------------------------------------------------------------
 

@@ -15,3 +15,10 @@ STREAMING, DYNAMIC = -1, -2
 
 MANY = 5
 STREAM_END = 6
+
+_RETURNS = {"streaming": STREAMING, "dynamic": DYNAMIC}
+
+
+def returns_number(returns: int | str) -> int:
+    """Return an option's num_returns as messages carry it."""
+    return returns if isinstance(returns, int) else _RETURNS[returns]

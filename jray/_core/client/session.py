@@ -8,13 +8,12 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jray._core.client.core import CoreClient, DriverContext
 from jray._core.client.interrupts import BorrowedHandlerShield, Shields
 from jray._core.config import Config
-from jray._core.refs import current
 from jray._core.resources import ResourceSet
 from jray._core.store.arena import choose_place, default_capacity, free_bytes
 from jray._core.store.sweep import session_directory, sweep
@@ -35,7 +34,7 @@ _GRACE_S = 5.0
 _OWNER_FD = 3
 
 
-class Session:
+class NativeSession:
     """A client together with the head process that was started for it, if any."""
 
     def __init__(
@@ -49,6 +48,24 @@ class Session:
         self.address = address
         #: what the user should know about the store, once
         self.warning = warning
+        self.info: dict[str, Any] = {
+            "address": address,
+            "node_id": client.node_id.hex(),
+            "session_dir": client.session_dir,
+            "object_store_address": client.facts["store_dir"],
+            "raylet_socket_name": address,
+            "gcs_address": address,
+            "node_ip_address": "127.0.0.1",
+            # of services that jray does not have; programs read the keys
+            "webui_url": "",
+            "redis_address": None,
+            "metrics_export_port": None,
+            "dashboard_agent_listen_port": None,
+        }
+
+    def is_alive(self) -> bool:
+        """Tell whether the head is there."""
+        return self.client.node.connection.is_open
 
     def close(self) -> None:
         """Leave; a head started for this session ends, with all its processes.  Blocks until it has."""
@@ -83,7 +100,9 @@ def start(
     store_bytes: int,
     temp_dir: str | None,
     facts: dict[str, Any],
-) -> Session:
+    labels: Mapping[str, str],
+    node_name: str | None,
+) -> NativeSession:
     """Start a head for this process, and join it.
 
     Raises RaySystemError if there is no place for its files, and, with the end of its log, if it does
@@ -112,6 +131,8 @@ def start(
         "address": f"{session_dir}/node.sock",
         "resources": dict(resources.items()),
         "gpu_ids": gpu_ids,
+        "labels": dict(labels),
+        "node_name": node_name or socket.gethostname(),
         "card_dir": card_dir,
         "is_zygote": False,
         # numpy is wanted in the first workers where the user has it already, else only in later ones
@@ -135,12 +156,11 @@ def start(
     finally:
         os.close(log)
     client.listen()
-    current.client = client
     places = {os.path.dirname(directory) for directory in (session_dir, card_dir, store_dir)}
-    return Session(client, pid, f"{session_dir}/node.sock", place.warning, sorted(places))
+    return NativeSession(client, pid, f"{session_dir}/node.sock", place.warning, sorted(places))
 
 
-def join(address: str, facts: dict[str, Any]) -> Session:
+def join(address: str, facts: dict[str, Any]) -> NativeSession:
     """Join the head whose socket is at *address*.  Raises ConnectionError if there is none."""
     config = Config.from_environ()
     try:
@@ -155,8 +175,7 @@ def join(address: str, facts: dict[str, Any]) -> Session:
     )
     client.listen()
     client.register("driver", facts, config.head_start_timeout_s)
-    current.client = client
-    return Session(client, None, address)
+    return NativeSession(client, None, address)
 
 
 def _make_usable(base: str) -> None:
@@ -175,7 +194,7 @@ def _make_usable(base: str) -> None:
 
 
 def _make_client(config: Config, address: str, sock: socket.socket) -> CoreClient:
-    reactor = Reactor()
+    reactor = Reactor(config.spin_us)
     return CoreClient(
         config=config,
         address=address,

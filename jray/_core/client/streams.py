@@ -1,19 +1,22 @@
-"""Owns the consumer's side of streaming generators: `ObjectRefGenerator` and what it reads from."""
+"""Owns the items of streaming generators on the consumer's side."""
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from jray._core.client.pump import Waiter
+from jray._core.generator import ObjectRefGenerator
 from jray._core.refs import ERROR, ObjectRef
 from jray._core.wire import messages
 
 if TYPE_CHECKING:
-    import asyncio
-
     from jray._core.client.core import CoreClient
+
+#: more items than any stream has
+_ALL = 1 << 62
 
 
 class Stream:
@@ -48,14 +51,32 @@ class Stream:
         self._backpressure = getattr(task.template.wire, "backpressure", -1)
 
     def generator(self) -> ObjectRefGenerator:
-        return ObjectRefGenerator(self)
+        generator = ObjectRefGenerator(self)
+        # a finalizer may run anywhere, also with the lock held: it only leaves a note
+        weakref.finalize(generator, self._client.defer, self._abandoned).atexit = False
+        return generator
+
+    def _abandoned(self) -> None:
+        """The consumer is gone: drop what nobody will take, and let the producer run to its end."""
+        with self._client.lock:
+            if self.is_complete:
+                return
+            dropped, self._items = self._items, deque()
+            self._taken = _ALL
+            if self._backpressure > 0 and self._expected:
+                self._tell_taken()
+        del dropped  # finalizers run without the lock
 
     # -- what the submitter tells, with the lock held -------------------------------------------------
 
     def arrived(self, index: int, ref: ObjectRef[Any]) -> None:
         if index == self._expected:  # an item seen before comes again when the task is retried
             self._expected += 1
-            self._items.append(ref)
+            if self._taken <= index:
+                self._items.append(ref)
+        if self._backpressure > 0 and index < self._taken:
+            # a retry's producer knows nothing of what was taken from the first; nor one whose consumer has gone
+            self._tell_taken()
 
     def restarted(self) -> None:
         """The task runs again; the items that were taken or wait here are not delivered twice."""
@@ -80,6 +101,8 @@ class Stream:
         self.wake()
 
     def wake(self) -> None:
+        if not self.has_next():  # what came was here before
+            return
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             waiter(None)
@@ -89,8 +112,21 @@ class Stream:
     def has_next(self) -> bool:
         return bool(self._items) or self.is_complete
 
-    def when_next(self, callback: Any) -> None:
-        """Call `callback(None)` once there is an item or the end; the lock is held."""
+    def ready_count(self) -> int:
+        return len(self._items)
+
+    def is_finished(self) -> bool:
+        return self.is_complete and not self._items
+
+    def task_id(self) -> bytes:
+        return self._client.task_id(self.number)
+
+    def when_next(self, callback: Callable[[object], None]) -> None:
+        """Call `callback(None)` once there is an item or the end; may be at once, or from another thread."""
+        with self._client.lock:
+            self.when_next_locked(callback)
+
+    def when_next_locked(self, callback: Callable[[object], None]) -> None:
         if self.has_next():
             callback(None)
         else:
@@ -118,7 +154,7 @@ class Stream:
             return True
         waiter = Waiter()
         with self._client.lock:
-            self.when_next(waiter.notify)
+            self.when_next_locked(waiter.notify)
         return self._client.wait_blocking(waiter, timeout_s)
 
     def end_ref(self) -> ObjectRef[Any]:
@@ -134,108 +170,3 @@ class Stream:
             else:
                 self._end_ref = ref
             return ref
-
-
-def settle(future: asyncio.Future[None]) -> None:
-    """Resolve a future that may have been cancelled meanwhile."""
-    if not future.done():
-        future.set_result(None)
-
-
-class ObjectRefGenerator:
-    """The refs of a streaming task's items, in order; iterate over it, or `async for`.
-
-    `next` blocks until the producer has made the next item; an exception of the producer is the last ref.
-    Not thread-safe, and not picklable: its items are known to this process only.
-    """
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-
-    def __iter__(self) -> Iterator[ObjectRef[Any]]:
-        return self
-
-    def __next__(self) -> ObjectRef[Any]:
-        self._stream.wait_next(None)
-        ref = self._stream.take()
-        if ref is None:
-            raise StopIteration
-        return ref
-
-    def _next_sync(self, timeout_s: float | None = None) -> ObjectRef[Any]:
-        """Return the next ref, or a nil ref if there is none in time."""
-        if not self._stream.wait_next(timeout_s):
-            return ObjectRef.nil()
-        return next(self)
-
-    def __aiter__(self) -> AsyncIterator[ObjectRef[Any]]:
-        return self
-
-    async def __anext__(self) -> ObjectRef[Any]:
-        stream = self._stream
-        if not stream.has_next():
-            import asyncio  # noqa: PLC0415 -- 25 ms; whoever awaits has loaded it
-
-            loop = asyncio.get_running_loop()
-            ready: asyncio.Future[None] = loop.create_future()
-
-            def wake(_: object) -> None:
-                loop.call_soon_threadsafe(settle, ready)
-
-            with stream._client.lock:
-                stream.when_next(wake)
-            await ready
-        ref = stream.take()
-        if ref is None:
-            raise StopAsyncIteration
-        return ref
-
-    def completed(self) -> ObjectRef[Any]:
-        """Return a ref that has a value once the task has ended."""
-        return self._stream.end_ref()
-
-    def next_ready(self) -> bool:
-        """Tell whether `next` would not block."""
-        return self._stream.has_next()
-
-    def is_finished(self) -> bool:
-        """Tell whether `next` would raise StopIteration."""
-        return self._stream.is_complete and not self._stream._items
-
-    def task_id(self) -> Any:
-        return ObjectRef(self._stream._client.object_id(self._stream.number, 1)).task_id()
-
-    def _refuse(self, name: str) -> NoReturn:
-        raise NotImplementedError(
-            f"ObjectRefGenerator.{name} is not supported: the generator runs in another process."
-        )
-
-    def send(self, value: Any) -> NoReturn:  # noqa: ARG002 -- the protocol of generators
-        self._refuse("send")
-
-    def throw(self, value: Any) -> NoReturn:  # noqa: ARG002
-        self._refuse("throw")
-
-    def close(self) -> NoReturn:
-        self._refuse("close")
-
-    async def asend(self, value: Any) -> NoReturn:  # noqa: ARG002
-        self._refuse("asend")
-
-    async def athrow(self, value: Any) -> NoReturn:  # noqa: ARG002
-        self._refuse("athrow")
-
-    async def aclose(self) -> NoReturn:
-        self._refuse("aclose")
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            "An ObjectRefGenerator cannot be pickled: only the process that called the task can consume it. "
-            "Pass the refs that it yields instead."
-        )
-
-    def __repr__(self) -> str:
-        return f"ObjectRefGenerator({self._stream.name}, {len(self._stream._items)} ready)"
-
-
-ObjectRefGenerator.__module__ = "jray"

@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from jray._core.client.arguments import PackedArguments, are_plain, pack
 from jray._core.client.pending import PendingTask, RemoteTemplate
-from jray._core.client.results import STREAMING
+from jray._core.client.results import STREAMING, returns_number
 from jray._core.client.streams import Stream
+from jray._core.engine import FunctionPlan
+from jray._core.environments import normalize
 from jray._core.refs import ERROR, PENDING, ObjectRef
+from jray._core.specs import FunctionTemplate
+from jray._core.strategies import refusal
 from jray._core.wire import messages
+from jray.exceptions import TaskUnschedulableError
 
 if TYPE_CHECKING:
     from jray._core.client.core import CoreClient
@@ -36,6 +41,32 @@ class TaskSubmitter:
         self._templates += 1
         return self._templates
 
+    def prepare(self, plan: FunctionPlan) -> RemoteTemplate:
+        """Return what all calls of a function, with these options and from this cell, have in common."""
+        client = self._client
+        options = plan.options
+        # the code is pickled once per client: later changes of what it captures are not seen (Ray's rule)
+        code = client.code_of(plan.key, plan.function, "remote function", plan.full_name)
+        name = options.name or plan.function.__qualname__
+        wire = FunctionTemplate(
+            number=self.next_template_number(),
+            function_id=code.function_id,
+            name=name,
+            num_returns=returns_number(options.returns(plan.is_generator)),
+            max_retries=options.max_retries,
+            max_calls=options.max_calls,
+            cell=plan.cell,
+            backpressure=options._generator_backpressure_num_objects or -1,
+        )
+        environment = normalize(options.runtime_env, client.runtime_env)
+        queue = client.leasing.queue_for(dict(options.resources_request.items()), environment)
+        retry = options.retry_exceptions
+        reason = refusal(options.scheduling_strategy, client.node_id)
+        error = TaskUnschedulableError(f"The task {name} cannot be scheduled: {reason}.") if reason else None
+        retry = tuple(retry) if isinstance(retry, list) else retry
+        function_name = plan.function.__qualname__
+        return RemoteTemplate(wire, code, queue, retry, error, function_name, options.enable_task_events)
+
     def submit(
         self, template: RemoteTemplate, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NO_KWARGS
     ) -> Any:
@@ -44,9 +75,7 @@ class TaskSubmitter:
         number = client.next_number()
         if not number % VISIT_EVERY:
             client.pump.poll_nowait()
-        task = PendingTask(
-            number, template, args, template.max_retries, template.code.timing, client.context.task_number()
-        )
+        task = PendingTask(number, template, args, template.max_retries, client.context.task_number())
         if kwargs or not are_plain(args):
             self.attach(
                 task, pack(args, kwargs, client.config.inline_limit_bytes, client.objects.put_serialized)

@@ -12,12 +12,14 @@ import socket
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from jray._core.config import Config
 from jray._core.head.service import HeadService
 from jray._core.machine.actors import NameTaken
+from jray._core.machine.gathering import Gathering, Gatherings
 from jray._core.node.pool import WorkerPool, ZygoteProcess
 from jray._core.node.service import LocalWorker, NodeService
 from jray._core.node.strays import adopt_orphans, end_children
@@ -56,7 +58,10 @@ class Daemon:
         self._session_dir: str = settings["session_dir"]
         self._reactor = Reactor()
         self._clients: dict[int, ClientRecord] = {}
+        #: the latest that left
+        self._ended: deque[ClientRecord] = deque(maxlen=1000)
         self._number = 0
+        self._gatherings = Gatherings()
         self._is_stopping = False
         self.node_id = os.urandom(28)
         total = ResourceSet(settings["resources"])
@@ -108,6 +113,7 @@ class Daemon:
             messages.ACTOR_FAILED: lambda _, m: self.head.actor_init_failed(m[1], m[2]),
             messages.ACTOR_EXITING: lambda _, m: self.head.actor_exiting(m[1], m[2]),
             messages.ASK: self._ask,
+            messages.TOLD: self._told,
             messages.WHY_DIED: lambda c, m: self.node.why_died(c.number, m[1], m[2]),
             messages.JOB_OUTPUT: self._job_output,
             messages.EXIT_JOB: lambda c, _: self._job_left(c),
@@ -131,7 +137,14 @@ class Daemon:
             while not self._is_stopping:
                 # with nobody to end there is nothing to wake up for
                 idle = not self.node.leases.workers
-                self._reactor.poll(None if idle else max(0.0, next_tick - time.monotonic()))
+                deadline = self._gatherings.next_deadline_s()
+                until = min(
+                    (at for at in (None if idle else next_tick, deadline) if at is not None), default=None
+                )
+                self._reactor.poll(None if until is None else max(0.0, until - time.monotonic()))
+                if deadline is not None:
+                    for gathering in self._gatherings.overdue(time.monotonic()):
+                        self._gathered(gathering)
                 if time.monotonic() >= next_tick:
                     next_tick = time.monotonic() + _TICK_S
                     self.node.tick()
@@ -166,7 +179,10 @@ class Daemon:
     def _closed(self, connection: Connection) -> None:
         client: ClientRecord | None = connection.peer
         if client is not None:
-            self._clients.pop(client.number, None)
+            if self._clients.pop(client.number, None) is not None:
+                self._ended.append(client)
+            for gathering in self._gatherings.client_gone(client.number):
+                self._gathered(gathering)
             others = [other for other in self._clients.values() if other.job_id == client.job_id]
             self.node.client_gone(client.number, [other.number for other in others])
             self.head.client_gone(client.number)
@@ -230,6 +246,9 @@ class Daemon:
 
     def _ask(self, client: ClientRecord, message: Message) -> None:
         _, request, question, arguments = message
+        if question == "tell":
+            self._gather(client, request, arguments)
+            return
         own: dict[str, Callable[..., Any]] = {
             "resources": self._resources,
             "node": self._node_row,
@@ -237,6 +256,7 @@ class Daemon:
                 (d.name, d.cell, d.wanted, reason) for d, reason in self.node.leases.waiting()
             ],
             "workers": self._worker_rows,
+            "clients": self._client_rows,
             "store": lambda: dataclasses.asdict(self._store.ledger.statistics()),
         }
         try:
@@ -247,6 +267,45 @@ class Daemon:
             client.connection.send((messages.REPLY, request, True, f"{type(error).__name__}: {error}"))
         else:
             self._reply(client, request, value)
+
+    def _gather(self, client: ClientRecord, request: int, arguments: tuple[Any, ...]) -> None:
+        """Put a question to all drivers and workers; the answer comes once all have told, or time is over."""
+        deadline_s = time.monotonic() + self._config.report_timeout_s
+        number = self._gatherings.begin(client.number, request, set(self._clients), deadline_s)
+        for asked in list(self._clients.values()):
+            asked.connection.send((messages.TELL, number, *arguments))
+
+    def _told(self, client: ClientRecord, message: Message) -> None:
+        gathering = self._gatherings.answered(message[1], client.number, message[2])
+        if gathering is not None:
+            self._gathered(gathering)
+
+    def _gathered(self, gathering: Gathering) -> None:
+        asker = self._clients.get(gathering.asker)
+        if asker is None:
+            return
+        silent = [self._clients[number].pid for number in gathering.waiting if number in self._clients]
+        self._reply(asker, gathering.request, ([answer for _, answer in gathering.answers], silent))
+
+    def _client_rows(self) -> list[dict[str, Any]]:
+        """Return a row for each driver and worker, living or lately ended, with Ray's keys."""
+        return [self._client_row(client) for client in (*self._clients.values(), *self._ended)]
+
+    def _client_row(self, client: ClientRecord) -> dict[str, Any]:
+        is_alive = client.number in self._clients
+        cause = None if is_alive else self._pool.causes.get(client.worker_id or b"")
+        return {
+            "worker_id": (client.worker_id or client.job_id + b"\xff" * 24).hex(),
+            "is_alive": is_alive,
+            "worker_type": client.kind.upper(),
+            "exit_type": None if cause is None else _exit_type(cause),
+            "exit_detail": None if cause is None else cause.detail or cause.last_lines,
+            "node_id": self.node_id.hex(),
+            "ip": "127.0.0.1",
+            "pid": client.pid,
+            "job_id": client.job_id.hex(),
+            "address": client.address,
+        }
 
     def _resources(self) -> tuple[dict[str, float], dict[str, float]]:
         """Return what there is of each resource, and what of it is free."""
@@ -263,6 +322,8 @@ class Daemon:
         return {
             "node_id": self.node_id,
             "hostname": socket.gethostname(),
+            "name": self._settings["node_name"],
+            "labels": self._settings["labels"],
             "address": self._settings["address"],
             "pid": os.getpid(),
             "resources": self._resources()[0],
@@ -335,6 +396,13 @@ class Daemon:
         """Remove everything this head has on disk and in shared memory."""
         self._store.close()
         self._reactor.close()
+
+
+def _exit_type(cause: ExitCause) -> str:
+    """Return Ray's name for the way a worker ended."""
+    if cause.detail:
+        return "INTENDED_SYSTEM_EXIT"
+    return "INTENDED_USER_EXIT" if cause.exit_code == 0 else "SYSTEM_ERROR"
 
 
 def run(settings: dict[str, Any], zygote_socket: socket.socket, zygote_pid: int, zygote_log: int) -> None:

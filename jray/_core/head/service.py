@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import time
 from collections.abc import Callable
@@ -116,10 +117,8 @@ class HeadService:
             "unreserve_name": self.actors.unreserve,
             "find_actor": lambda namespace, name: self._find_actor(client, namespace, name),
             "actor_names": self._actor_names,
-            "actors": self._all_actors,
-            "jobs": lambda: [
-                (job.job_id, job.namespace, job.facts, job.ended_s) for job in self.jobs.values()
-            ],
+            "actors": self._actor_rows,
+            "jobs": self._job_rows,
             "kv_put": self._kv_put,
             "kv_get": lambda space, key: self._kv.get((space, key)),
             "kv_delete": lambda space, key: self._kv.pop((space, key), None) is not None,
@@ -136,8 +135,34 @@ class HeadService:
         """Return (namespace, name) of the living named actors, of one namespace or of all."""
         return [pair for pair in self.actors.names() if namespace is None or pair[0] == namespace]
 
-    def _all_actors(self) -> list[machine.ActorView]:
-        return [record.view() for record in self.actors.records.values()]
+    def _actor_rows(self) -> list[dict[str, Any]]:
+        """Return a row for each actor there ever was, with Ray's keys."""
+        return [_actor_row(record) for record in self.actors.records.values()]
+
+    def _job_rows(self) -> list[dict[str, Any]]:
+        """Return a row for each job there ever was, with Ray's keys."""
+        return [
+            {
+                "job_id": job.job_id.hex(),
+                "submission_id": None,
+                "entrypoint": job.facts.get("entrypoint", ""),
+                "type": "DRIVER",
+                "status": "RUNNING" if job.ended_s is None else "SUCCEEDED",
+                "message": None,
+                "error_type": None,
+                "driver_info": {
+                    "id": job.job_id.hex(),
+                    "node_ip_address": "127.0.0.1",
+                    "pid": job.facts.get("pid"),
+                },
+                "start_time": int(job.started_s * 1000),
+                "end_time": None if job.ended_s is None else int(job.ended_s * 1000),
+                "namespace": job.namespace,
+                "metadata": {},
+                "runtime_env": {},
+            }
+            for job in self.jobs.values()
+        ]
 
     def _kv_put(self, space: str, key: bytes, value: bytes, overwrite: bool) -> bool:
         """Store *value*; return whether the key was new."""
@@ -145,6 +170,33 @@ class HeadService:
         if is_new or overwrite:
             self._kv[space, key] = value
         return is_new
+
+
+def _actor_row(record: machine.ActorRecord) -> dict[str, Any]:
+    spec, cause = record.spec, record.cause
+    return {
+        "actor_id": spec.actor_id.hex(),
+        "class_name": spec.class_name,
+        "state": record.state,
+        "job_id": spec.job.hex(),
+        "name": spec.name or "",
+        "node_id": None,
+        "worker_id": record.worker_id.hex() if record.worker_id else None,
+        "pid": record.pid,
+        "ray_namespace": spec.namespace,
+        "serialized_runtime_env": json.dumps({name: dict(value) for name, value in spec.runtime_env}),
+        "required_resources": {name: units / 10_000 for name, units in spec.running_request.items()},
+        "death_cause": cause.text if cause is not None and record.state == machine.DEAD else None,
+        "is_detached": spec.is_detached,
+        "placement_group_id": None,
+        "repr_name": "",
+        "num_restarts": record.restarts,
+        "num_restarts_due_to_lineage_reconstruction": 0,
+        "num_restarts_due_to_node_preemption": 0,
+        "call_site": f"In[{spec.cell}]" if spec.cell else None,
+        "label_selector": {},
+        "cell": spec.cell,
+    }
 
 
 def _anonymous_namespace() -> str:

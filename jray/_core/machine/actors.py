@@ -75,7 +75,7 @@ class ActorRecord:
             pid=self.pid,
             restarts=self.restarts,
             max_task_retries=spec.max_task_retries,
-            is_ordered=spec.max_concurrency == 1 and not spec.is_async and not spec.concurrency_groups,
+            is_ordered=spec.is_ordered,
             is_detached=spec.is_detached,
             job=spec.job,
             cause=self.cause,

@@ -35,11 +35,17 @@ class Timing:
 _REFILL_TASKS = 32
 
 
+class Timed(Protocol):
+    """What the tasks of one function have in common."""
+
+    timing: Timing
+
+
 class Dispatchable(Protocol):
     """A task as far as dispatching goes."""
 
     number: int
-    timing: Timing
+    template: Timed
     is_solo: bool  #: never shares a batch: it may have ended its worker before
 
 
@@ -94,7 +100,7 @@ class SchedulingClass:
         """
         tasks = [lease.inflight.pop(number) for number in numbers if number in lease.inflight]
         for task in lease.inflight.values() or tasks:
-            task.timing.average_us = self._batch_us
+            task.template.timing.average_us = self._batch_us
         self.queue.extendleft(reversed(tasks))
         lease.pushed_us = self._batch_us
         self.may_have_room = True
@@ -143,7 +149,7 @@ class SchedulingClass:
         pushed_us = lease.pushed_us
         while queue and len(tasks) < most:
             task = queue[0]
-            estimate_us = task.timing.average_us
+            estimate_us = task.template.timing.average_us
             if estimate_us is None or task.is_solo:
                 # nobody knows how long it takes, or whether its worker survives it: nothing else goes with it
                 if not tasks and not inflight:

@@ -295,6 +295,7 @@ class NodeService:
                 "cwd": facts.get("cwd"),
                 "sys_path": facts.get("sys_path"),
                 "namespace": facts.get("namespace"),
+                "logging": facts.get("logging"),
                 "runtime_env": dict(runtime_env),
             },
         )

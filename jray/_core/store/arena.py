@@ -6,6 +6,7 @@ and can tell a truncated file.
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Sequence
@@ -121,6 +122,11 @@ class ArenaView:
         """
         mapped = self._segments.get(segment) or self._map(segment)
         return mapped.read(offset, size, keepalive)
+
+    def viewed(self) -> set[int]:
+        """Return the `id` of each keepalive that some living view refers to.  Looks at all objects of the process."""
+        types = {segment.window_type for segment in list(self._segments.values())} - {None}
+        return {id(found.keepalive) for found in gc.get_objects() if type(found) in types} if types else set()
 
     def forget(self, segment: int) -> None:
         """Unmap a segment that the node dropped, when its last view is gone; unknown ones are ignored."""

@@ -40,7 +40,7 @@ class Segment:
         self.path = path
         self.size = size
         self._map: mmap.mmap | None = mmap.mmap(fd, size)
-        self._window_type: Any = None
+        self.window_type: Any = None
         #: a byte for each page: 1 if this process has it in its page table
         self._populated: bytearray | None = None
         self._can_populate = hasattr(mmap.mmap, "madvise")
@@ -160,15 +160,15 @@ class Segment:
         Views made of it are slices, casts, numpy arrays and pickle buffers, at any remove.
         """
         self._check(offset, size)
-        if self._window_type is None:
+        if self.window_type is None:
             # Late, because it costs 5 ms of import and only processes that read stored objects need it.
             import ctypes  # noqa: PLC0415
 
             # One type per segment, however many sizes are read: ctypes makes and caches a class per length.
-            self._window_type = ctypes.c_ubyte * self.size
+            self.window_type = ctypes.c_ubyte * self.size
         # A ctypes object exports a buffer and takes attributes; nothing in Python before 3.12 does both
         # without a copy.  Memoryviews and numpy arrays refer to the first exporter, so to *keepalive* too.
-        window = self._window_type.from_buffer(self._mapped())
+        window = self.window_type.from_buffer(self._mapped())
         window.keepalive = keepalive
         return memoryview(window)[offset : offset + size].toreadonly().cast("B")
 

@@ -18,13 +18,15 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any
 
 Message = tuple[Any, ...]
 Handler = Callable[["Connection", Message], None]
 
 _CHUNK = 256 * 1024
+#: a reactor that looks in vain again and again goes that many polls without, a power of 2 less 1
+_MOST_CALM = 63
 #: Linux's sun_path is 108 bytes, with its final zero
 _MAX_PATH = 107
 _PEERCRED = struct.Struct("3i")
@@ -33,7 +35,10 @@ _PEERCRED = struct.Struct("3i")
 class Reactor:
     """Wait for sockets and hand over what arrives.  One thread at a time may call `poll`."""
 
-    def __init__(self) -> None:
+    def __init__(self, spin_us: float = 0.0) -> None:
+        self._spin_s = spin_us / 1e6 if len(os.sched_getaffinity(0)) > 1 else 0.0
+        #: polls still to go without spinning, and how many it was the last time
+        self._calm = self._calm_after_miss = 0
         self._epoll = select.epoll()
         self._sources: dict[int, Callable[[int], None]] = {}
         #: shared by all connections: only the polling thread reads
@@ -72,6 +77,33 @@ class Reactor:
             if callback is not None:
                 callback(event)
         return len(events)
+
+    def poll_eagerly(self, timeout_s: float | None) -> int:
+        """Do as `poll`, but look again and again for a moment before going to sleep.
+
+        On a computer of several cores an answer is often microseconds away, while the way from sleep to running
+        costs tens of them: in exchange of small messages this is up to five times as fast.  Looking in
+        vain makes the next polls do without.
+        """
+        spin_s = self._spin_s
+        if not spin_s:
+            return self.poll(timeout_s)
+        if self._calm:
+            self._calm -= 1
+            return self.poll(timeout_s)
+        if timeout_s is not None and timeout_s < spin_s:
+            return self.poll(timeout_s)
+        end = perf_counter() + spin_s
+        while True:
+            found = self.poll(0)
+            if found:
+                self._calm_after_miss = 0
+                return found
+            if perf_counter() > end:
+                break
+            os.sched_yield()  # who is to answer may wait for this very core
+        self._calm = self._calm_after_miss = min(_MOST_CALM, 2 * self._calm_after_miss + 1)
+        return self.poll(timeout_s)
 
     def wake(self) -> None:
         """Make a `poll` in another thread return.  Safe in signal handlers and finalizers."""
@@ -169,6 +201,14 @@ class Connection:
                 self._backlog += memoryview(frame)[sent:]
                 self._reactor.change(self.fd, select.EPOLLIN | select.EPOLLOUT)
         return True
+
+    def has_arrived(self) -> bool:
+        """Tell whether something has arrived that nobody has read; from any thread."""
+        if not self.is_open:
+            return False
+        arrived = select.poll()
+        arrived.register(self.fd, select.POLLIN)
+        return bool(arrived.poll(0))
 
     @property
     def backlog_bytes(self) -> int:

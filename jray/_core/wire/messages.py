@@ -27,6 +27,7 @@ RELEASE = 22  #: [object id...]: the sender holds one reference less to each
 WANT = 23  #: object id: tell me its value when there is one
 VALUE = 24  #: object id, state, data
 BORROWED = 25  #: token
+CANCEL_OF = 26  #: object id, force, recursive: cancel the task that makes it
 
 # -- client -> node ---------------------------------------------------------------------------------
 REGISTER = 30  #: request, kind, pid, address, facts; answered by REPLY with a Welcome
@@ -50,6 +51,7 @@ JOB_OUTPUT = 47  #: as OUTPUT: from a worker whose output belongs to no call
 EXIT_JOB = 48  #: the driver leaves
 ABORT = 49  #: object id: its creator could not write it
 HOLDS = 60  #: number of a dead owner, [object id...] of it that this client holds
+TOLD = 62  #: number, answer: see `jray._core.client.reports.Reports.tell`
 DROPPED = 61  #: [object id...]: orphans that this client holds no more
 
 # -- node -> client ---------------------------------------------------------------------------------
@@ -61,6 +63,7 @@ LEASED = 54  #: (to a worker) request (floats), GPU ids or None, environment var
 BECOME_ACTOR = 55  #: (to a worker) ActorSpec, number of restarts before
 EXIT = 56  #: (to a worker) reason: finish what runs and end
 NOTICE = 57  #: cell, text: a message of jray to the user
+TELL = 59  #: number, kind, filters, limit, detail: report on your tasks or objects; answered by TOLD
 CLIENT_GONE = 58  #: its address and number; answered by HOLDS: what of its objects the client looks at
 
 # -- node <-> zygote --------------------------------------------------------------------------------

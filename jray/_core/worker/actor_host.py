@@ -6,27 +6,29 @@ import asyncio
 import concurrent.futures
 import functools
 import inspect
-import os
 import pickle
+import sys
 import threading
 import traceback
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from jray._core.client.exits import ActorExit
 from jray._core.client.peers import Peer
-from jray._core.client.results import STREAM_END
-from jray._core.client.streams import settle
+from jray._core.client.results import STREAM_END, STREAMING
+from jray._core.generator import settle
 from jray._core.refs import ERROR
-from jray._core.serialization import serialize
 from jray._core.specs import ActorSpec
 from jray._core.wire import messages
 from jray._core.worker.executor import Executor, ItemSender, WorkerFunction
 from jray._core.worker.running import RunningTask, current_task
-from jray._core.worker.tracebacks import remember_sources, task_error
-from jray.exceptions import ActorDiedError
+from jray._core.worker.tracebacks import remember_sources, task_error, users_traceback
 
 _DEFAULT_GROUP = "_default"
+_EXIT_REASON = "exit_actor() was called"
+#: an actor that has waited this long while it owes itself an answer is told
+_WAITS_FOR_ITSELF_S = 1.0
 
 
 class ActorHost:
@@ -46,7 +48,11 @@ class ActorHost:
         self._running: dict[tuple[int, int], tuple[RunningTask, Any]] = {}
         self._running_lock = threading.Lock()
         self.is_exiting = False
+        #: whether calls that have not begun are left undone: exit_actor() was called
+        self._drops_waiting = False
         self._stop: Any = None
+        self._was_told_of_blocking = self._was_told_of_itself = False
+        self._client.context.on_actor_waits = self._waits  # type: ignore[attr-defined]
 
     @property
     def is_concurrent(self) -> bool:
@@ -73,18 +79,22 @@ class ActorHost:
                 entry = (0, 0, None, spec.positions, spec.dependencies, payload)
             else:
                 entry = (0, 0, payload)
-            args, kwargs = self._executor.arguments(entry)
+            args, kwargs = self._executor.arguments(entry, are_recent=not self.restarts)
             if spec.is_async:
                 self._loop = asyncio.new_event_loop()
                 asyncio.set_event_loop(self._loop)
-            self.instance = cls(*args, **kwargs)
+                self.instance = self._loop.run_until_complete(_constructed(cls, args, kwargs))
+            else:
+                self.instance = cls(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 -- whatever the constructor raises
             if isinstance(error, SystemExit) and not isinstance(error, ActorExit):
                 self._executor._die(error)
             if isinstance(error, ActorExit):
-                client.node.tell(messages.ACTOR_EXITING, spec.actor_id, "exit_actor() was called")
+                client.node.tell(messages.ACTOR_EXITING, spec.actor_id, _EXIT_REASON)
                 self._executor.flush()
                 return False
+            # nobody need ever call the actor, and an actor must not die without a word
+            sys.stderr.write(f"The constructor raised, and the actor is dead:\n{users_traceback(error)}")
             blob = task_error(f"{spec.class_name}.__init__", error, actor_id=spec.actor_id.hex())
             self._executor.flush()
             client.node.tell(messages.ACTOR_FAILED, spec.actor_id, blob)
@@ -109,11 +119,18 @@ class ActorHost:
 
     def method(self, function: WorkerFunction) -> Callable[..., Any]:
         """Return what a call of that method runs; looked up each time, as an actor may change its own."""
+        group = function.concurrency_group
+        if group and group != _DEFAULT_GROUP and group not in self._groups:
+            raise ValueError(self._no_group(group))
         special = _SPECIAL.get(function.method)
         if special is not None:
             return functools.partial(special, self)
         found: Callable[..., Any] = getattr(self.instance, function.method)
         return found
+
+    def _no_group(self, group: str) -> str:
+        known = ", ".join(map(repr, self._groups)) or "none"
+        return f"The actor {self.spec.class_name} has no concurrency group {group!r}; it has {known}."
 
     def _group_of(self, function: WorkerFunction) -> str:
         group = function.concurrency_group or self._method_groups.get(function.method, _DEFAULT_GROUP)
@@ -132,9 +149,7 @@ class ActorHost:
             function = peer.templates[entry[1]]
             pool = self._pools.get(self._group_of(function))
             if pool is None:
-                error = ValueError(
-                    f"The actor {self.spec.class_name} has no concurrency group {self._group_of(function)!r}"
-                )
+                error = ValueError(self._no_group(self._group_of(function)))
                 self._executor.send_result(peer, (entry[0], ERROR, task_error(function.name, error), False))
                 continue
             task = RunningTask(peer, entry[0], function, is_actor_call=True)
@@ -143,18 +158,38 @@ class ActorHost:
                 self._running[id(peer), entry[0]] = (task, future)
         return True
 
+    def _ended(self, task: RunningTask) -> None:
+        task.ended_s = monotonic()
+        self._executor.ran.append(task)
+
+    def running_tasks(self) -> list[RunningTask]:
+        """Return the concurrent calls whose code has begun."""
+        with self._running_lock:
+            return [task for task, _ in list(self._running.values()) if task.started_s]
+
     def _run_in_thread(self, task: RunningTask, function: WorkerFunction, entry: tuple[Any, ...]) -> None:
+        if self._drops_waiting:
+            self._forget(task)
+            return
         token = current_task.set(task)
+        task.started_s = monotonic()
         try:
             result = self._executor._call(task, function, entry)
         finally:
+            if self._client.pump.is_forgotten:
+                self._executor.end_fork()
+            self._ended(task)
             current_task.reset(token)
-            with self._running_lock:
-                self._running.pop((id(task.peer), task.number), None)
+            self._forget(task)
         self._client.objects.settle_borrows(task.peer)
-        self._executor.send_result(task.peer, result)
+        if result is not None:
+            self._executor.send_result(task.peer, result)
         if self.is_exiting:
-            self._executor.exit_when_idle("exit_actor() was called")
+            self._executor.exit_when_idle(_EXIT_REASON)
+
+    def _forget(self, task: RunningTask) -> None:
+        with self._running_lock:
+            self._running.pop((id(task.peer), task.number), None)
 
     # -- async ------------------------------------------------------------------------------------
 
@@ -167,6 +202,8 @@ class ActorHost:
 
     def _start_async(self, peer: Peer, tasks: list[tuple[Any, ...]]) -> None:
         assert self._loop is not None
+        if self._drops_waiting:
+            return
         for entry in tasks:
             function = peer.templates[entry[1]]
             task = RunningTask(peer, entry[0], function, is_actor_call=True)
@@ -179,38 +216,50 @@ class ActorHost:
         if semaphore is None:
             limit = self.spec.max_concurrency if group == _DEFAULT_GROUP else self._groups.get(group)
             if limit is None:
-                raise ValueError(f"The actor {self.spec.class_name} has no concurrency group {group!r}")
+                raise ValueError(self._no_group(group))
             semaphore = self._semaphores[group] = asyncio.Semaphore(limit)
         return semaphore
 
     async def _run_async(self, task: RunningTask, function: WorkerFunction, entry: tuple[Any, ...]) -> None:
         current_task.set(task)
+        result: tuple[Any, ...] | None
         try:
             async with self._semaphore(function):
+                task.started_s = monotonic()
                 result = await self._call_async(task, function, entry)
         except BaseException as error:  # noqa: BLE001 -- whatever user code raises is its result
             if isinstance(error, asyncio.CancelledError) and task.is_cancelled:
                 result = (task.number, ERROR, b"", True)
+            elif self._drops_waiting and not task.started_s:
+                result = None
             else:
                 result = self._executor.failure(task, error)
+        if self._client.pump.is_forgotten:
+            self._executor.end_fork()
         self._running.pop((id(task.peer), task.number), None)
+        if task.started_s:
+            self._ended(task)
         if self._client.objects._untold:
             self._client.objects.settle_borrows(task.peer)
-        self._executor.send_result(task.peer, result)
+        if result is not None:
+            self._executor.send_result(task.peer, result)
         if self.is_exiting and not self._running and not self._stop.done():
             self._stop.set_result(None)
 
     async def _call_async(
         self, task: RunningTask, function: WorkerFunction, entry: tuple[Any, ...]
-    ) -> tuple[Any, ...]:
+    ) -> tuple[Any, ...] | None:
         payload = entry[2]
         kwargs: dict[str, Any] = {}
         args = payload
         if type(payload) is not tuple or len(entry) > 3:
-            args, kwargs = self._executor.arguments(entry)
+            args, kwargs = self._executor.arguments(entry, are_recent=not self.restarts)
         value = self.method(function)(*args, **kwargs)
         if inspect.isasyncgen(value):
-            return await self._stream_async(task, function, value)
+            if function.num_returns == STREAMING:
+                return await self._stream_async(task, function, value)
+            text = f"{function.name}() is an async generator, which makes a stream of items: leave out num_returns."
+            return self._executor.failure(task, ValueError(text))
         if inspect.isawaitable(value):
             value = await value
         return self._executor.pack(task, function, value)
@@ -219,6 +268,7 @@ class ActorHost:
         self, task: RunningTask, function: WorkerFunction, values: Any
     ) -> tuple[Any, ...]:
         sender = ItemSender(self._executor, task)
+        self._executor.streams.add(sender)
         task.peer.executing[task.number] = task
         try:
             async for value in values:
@@ -228,6 +278,7 @@ class ActorHost:
                     await self._consumed_async(task, sender.count - function.backpressure + 1)
         finally:
             sender.flush()
+            self._executor.streams.discard(sender)
             task.peer.executing.pop(task.number, None)
         return task.number, STREAM_END
 
@@ -240,6 +291,42 @@ class ActorHost:
                     return
                 task.waiter = _LoopWaiter(loop, ready)
             await ready
+
+    # -- waits that do harm -----------------------------------------------------------------------------
+
+    def _waits(self) -> None:
+        """Say once what a call that is about to block may not know."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        name = self.spec.class_name
+        if self._loop is not None:
+            if not self._was_told_of_blocking:
+                self._was_told_of_blocking = True
+                sys.stderr.write(
+                    f"A blocking call of jray inside the async actor {name} blocks its event loop: no other call "
+                    "runs meanwhile. Write `await ref`, or asyncio.gather for several.\n"
+                )
+        elif not self._was_told_of_itself and self._calls_to_itself():
+            call = self._executor.current
+
+            def look_again() -> None:
+                if self._was_told_of_itself:
+                    return
+                if self._executor.current is call and self._calls_to_itself():
+                    self._was_told_of_itself = True
+                    token = current_task.set(call)  # whose words these are, whichever thread says them
+                    sys.stderr.write(
+                        f"The actor {name} waits while a call that it made to itself is queued behind the waiting "
+                        "one. If it waits for that call it waits for ever: call the method directly, or give the "
+                        "actor a max_concurrency.\n"
+                    )
+                    current_task.reset(token)
+
+            self._client.pump.call_later(_WAITS_FOR_ITSELF_S, look_again)
+
+    def _calls_to_itself(self) -> int:
+        me = self._client.actors._actors.get(self.spec.actor_id)
+        return 0 if me is None else me.outstanding()
 
     # -- cancelling, ending ---------------------------------------------------------------------------
 
@@ -254,6 +341,7 @@ class ActorHost:
             return False
         task, handle = found
         task.is_cancelled = True
+        self._executor.wake_producer(task)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(handle.cancel)
         elif handle.cancel():  # it had not started
@@ -265,21 +353,12 @@ class ActorHost:
     def is_exit(self, error: BaseException) -> bool:
         return isinstance(error, ActorExit)
 
-    def failure(self, task: RunningTask, error: BaseException) -> tuple[Any, ...]:
-        """Return the result of a call that raised."""
-        spec = self.spec
+    def failure(self, task: RunningTask, error: BaseException) -> tuple[Any, ...] | None:
+        """Return the result of a call that raised; None if it ends the actor, of which its caller hears."""
         if isinstance(error, ActorExit):
-            self.exit("exit_actor() was called")
-            died = ActorDiedError(
-                actor_id=spec.actor_id.hex(),
-                error_msg=f"The actor {spec.class_name} is dead: exit_actor() was called.",
-                class_name=spec.class_name,
-                name=spec.name,
-                namespace=spec.namespace,
-                pid=os.getpid(),
-            )
-            return task.number, ERROR, serialize(died).to_bytes(), False
-        blob = task_error(task.name, error, actor_repr=self.repr(), actor_id=spec.actor_id.hex())
+            self.exit(_EXIT_REASON)
+            return None
+        blob = task_error(task.name, error, actor_repr=self.repr(), actor_id=self.spec.actor_id.hex())
         return task.number, ERROR, blob, False
 
     def repr(self) -> str:
@@ -293,10 +372,16 @@ class ActorHost:
             return self.spec.class_name
 
     def exit(self, reason: str) -> None:
-        """End the actor after the calls that run now."""
-        self.is_exiting = True
+        """End the actor after the calls that run now; those that wait are left undone."""
+        self._drops_waiting = self.is_exiting = True
         self._client.node.tell(messages.ACTOR_EXITING, self.spec.actor_id, reason)
-        if self._loop is None and not self._pools:
+        if self._loop is not None:
+            for key, (task, waiting) in list(self._running.items()):
+                if not task.started_s:
+                    waiting.cancel()
+                    # one cancelled before its first step never comes to say that it has ended
+                    del self._running[key]
+        elif not self._pools:
             self._executor.inbox.clear()
             self._executor.exit_when_idle(reason)
 
@@ -317,12 +402,15 @@ class ActorHost:
         """Say good-bye: the user's hook, then exit handlers."""
         for pool in self._pools.values():
             pool.shutdown(wait=True)
-        hook = getattr(self.instance, "__ray_shutdown__", None)
-        if hook is not None:
+        for name in ("__jray_shutdown__", "__ray_shutdown__"):
+            hook = getattr(self.instance, name, None)
+            if hook is None:
+                continue
             try:
                 hook()
             except Exception:  # noqa: BLE001 -- the actor ends all the same
                 traceback.print_exc()
+            break
         self._executor.flush()
 
 
@@ -345,6 +433,11 @@ class _ConstructorTemplate:
     def __init__(self, spec: ActorSpec) -> None:
         self.name = f"{spec.class_name}.__init__"
         self.cell = spec.cell
+
+
+async def _constructed(cls: type, args: Any, kwargs: Any) -> Any:
+    """Make an instance where the event loop runs: the constructor may ask for it, and start tasks on it."""
+    return cls(*args, **kwargs)
 
 
 def _terminate(_: ActorHost) -> None:

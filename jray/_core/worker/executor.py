@@ -7,6 +7,7 @@ them if the task that runs next turns out to be long, and then also gives back t
 from __future__ import annotations
 
 import inspect
+import itertools
 import os
 import pickle
 import signal
@@ -15,12 +16,13 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from time import monotonic, perf_counter
-from typing import Any
+from typing import Any, NoReturn
 
 from jray._core.client.core import CoreClient
 from jray._core.client.peers import Peer
 from jray._core.client.pump import Waiter
 from jray._core.client.results import DYNAMIC, MANY, STREAM_END, STREAMING
+from jray._core.dynamic import DynamicObjectRefGenerator
 from jray._core.refs import ATOM, ERROR, INLINE, PENDING, STORED
 from jray._core.serialization import deserialize, is_atom, serialize
 from jray._core.specs import FunctionTemplate
@@ -35,6 +37,9 @@ _LONG_S = 0.004
 #: functions at most this long on average may run while results are held
 _SHORT_US = 400.0
 _HOLD_S = 0.003
+#: after a task this long, what arrived meanwhile is handled before the next begins
+_SETTLE_US = 1000.0
+_CATCH_UP_S = 0.05
 #: how often the output of child processes is looked for while a task runs
 _WATCH_S = 0.25
 
@@ -75,6 +80,9 @@ class Executor:
         #: the task that runs, or ran last
         self._last: RunningTask | None = None
         self._started_s = 0.0
+        self._is_blocked = False
+        #: the last tasks that ended here
+        self.ran: deque[RunningTask] = deque(maxlen=client.config.task_history)
         self._idle: Waiter | None = None
         # reentrant: settling borrows while flushing may poll, and a poll may flush
         self._lock = threading.RLock()
@@ -82,11 +90,13 @@ class Executor:
         self._held_peer: Peer | None = None
         self._held_since = 0.0
         self._held_us = 0.0
-        self._held_items: ItemSender | None = None
+        #: streams that are being made here, which may hold items back
+        self.streams: set[ItemSender] = set()
         self._timer_is_set = False
         self._functions: dict[bytes, Any] = {}
         self._calls_left: dict[bytes, int] = {}
-        self._cancelled: set[tuple[int, int]] = set()
+        #: cancelled tasks that were neither waiting nor running when the cancel came: the main thread was between the two
+        self._cancelled: deque[tuple[Peer, int]] = deque(maxlen=64)
         self._flush_s = client.config.flush_us / 1e6
         self.host: Any = None  #: the ActorHost, once this worker is an actor
         self._exit_reason: str | None = None
@@ -100,6 +110,8 @@ class Executor:
         handlers[messages.CANCEL] = self._on_cancel
         handlers[messages.CONSUMED] = self._on_consumed
         handlers[messages.TRANSIT_DONE] = self._on_transit_done
+        client.reports.running = self._running
+        client.reports.executed = self._executed
         client.context.on_waiting = self._waiting  # type: ignore[attr-defined]
         client.context.on_resumed = self._resumed  # type: ignore[attr-defined]
 
@@ -142,6 +154,9 @@ class Executor:
                 self.send_result(peer, (number, ERROR, self._cancel_error(), True))
                 return
         task = self.current
+        if task is None or task.peer is not peer or task.number != number:
+            self._cancelled.append((peer, number))
+            task = self.current  # it may have come there meanwhile, and not have looked
         if task is not None and task.peer is peer and task.number == number:
             task.is_cancelled = True
             if recursive:
@@ -149,7 +164,9 @@ class Executor:
             if force:
                 self.flush()
                 os._exit(1)
-            if not task.is_actor_call:
+            if task.is_actor_call:
+                self.wake_producer(task)
+            else:
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     def _cancel_children(self, peer: Peer, number: int, *, force: bool) -> None:
@@ -167,9 +184,14 @@ class Executor:
         if task is not None:
             with self.client.lock:
                 task.consumed = max(task.consumed, message[2])
-                waiter, task.waiter = task.waiter, None
-                if waiter is not None:
-                    waiter.notify()
+            self.wake_producer(task)
+
+    def wake_producer(self, task: RunningTask) -> None:
+        """Let a generator look again whether it may go on, if it waits for its consumer."""
+        with self.client.lock:
+            waiter, task.waiter = task.waiter, None
+            if waiter is not None:
+                waiter.notify()
 
     def _on_transit_done(self, peer: Peer, message: tuple[Any, ...]) -> None:
         for number in message[1]:
@@ -228,43 +250,56 @@ class Executor:
         ):
             self.flush()
         task = RunningTask(peer, number, function, is_actor_call=self.host is not None)
-        start = perf_counter()
+        start = task.started_s = perf_counter()
         self._started_s = start
         token = current_task.set(task)
         self.current = self._last = task
         if self.inbox and not self._timer_is_set:
             self.arm(_HOLD_S)
+        result: tuple[Any, ...] | None
         try:
-            result = self._call(task, function, entry)
+            if self._cancelled and (peer, number) in self._cancelled:
+                result = (number, ERROR, self._cancel_error(), True)
+            else:
+                result = self._call(task, function, entry)
         except KeyboardInterrupt:  # a cancel that came a moment after the code had returned
             result = (number, ERROR, self._cancel_error(), True)
         finally:
             self.current = None
             current_task.reset(token)
-        took_us = (perf_counter() - start) * 1e6
-        if (
-            self.client.pump.is_forgotten
-        ):  # a child that the task forked came back from it: it is not a worker
-            self.router.flush()
-            os._exit(0)
+        end = perf_counter()
+        took_us = (end - start) * 1e6
+        task.ended_s = end
+        self.ran.append(task)
+        if self.client.pump.is_forgotten:
+            self.end_fork()
         average = function.average_us
         function.average_us = took_us if average is None else average + 0.3 * (took_us - average)
         if self._calls_left:
             self._count_call(task)
-        self._hold(peer, result, took_us)
+        if result is not None:
+            self._hold(peer, result, took_us)
         if not self.inbox or function.flush_first or function.num_returns < 0:
             self.flush()
+        elif took_us > _SETTLE_US and peer.connection.has_arrived():
+            # a cancel, say, of the next: it was sent before this task's end, and must count
+            self.client.pump.catch_up(_CATCH_UP_S)
+
+    def end_fork(self) -> NoReturn:
+        """End a child that a task forked, and that came back from the task: it is not a worker."""
+        self.router.flush()
+        os._exit(0)
 
     def _call(
         self, task: RunningTask, function: WorkerFunction | _Undefined, entry: tuple[Any, ...]
-    ) -> tuple[Any, ...]:
-        """Return the result of a task in its wire form; never raises."""
+    ) -> tuple[Any, ...] | None:
+        """Return the result of a task in its wire form, or None if it has none; never raises."""
         number = task.number
         peer = task.peer
         try:
             if isinstance(function, _Undefined):
-                function = self._define(peer, entry[1])
-                task.template = function
+                defined: WorkerFunction = self._unpickled(self._define, peer, entry[1])
+                function = task.template = defined
             callee = function.function
             if callee is None:
                 callee = self.host.method(function)
@@ -284,14 +319,17 @@ class Executor:
         except BaseException as error:  # noqa: BLE001 -- whatever user code raises is its result
             return self.failure(task, error)
 
-    def failure(self, task: RunningTask, error: BaseException) -> tuple[Any, ...]:
-        """Return what a task that raised *error* answers; ends the process where that is what it means."""
+    def failure(self, task: RunningTask, error: BaseException) -> tuple[Any, ...] | None:
+        """Return what a task that raised *error* answers; ends the process where that is what it means.
+
+        None: nothing, for its caller learns from the actor's end.
+        """
         if task.is_cancelled and isinstance(error, KeyboardInterrupt):
             return task.number, ERROR, self._cancel_error(), True
         if isinstance(error, SystemExit) and not (self.host is not None and self.host.is_exit(error)):
             self._die(error)
         if self.host is not None:
-            outcome: tuple[Any, ...] = self.host.failure(task, error)
+            outcome: tuple[Any, ...] | None = self.host.failure(task, error)
             return outcome
         return task.number, ERROR, task_error(task.name, error), False
 
@@ -307,6 +345,15 @@ class Executor:
     def _cancel_error(self) -> bytes:
         return b""
 
+    def _unpickled(self, load: Callable[..., Any], *args: Any) -> Any:
+        """Return `load(*args)`; an interrupt waits until that is done, or it would leave modules half imported."""
+        shield = self.client.shields.current()
+        shield.enter()
+        try:
+            return load(*args)
+        finally:
+            shield.leave()
+
     def _define(self, peer: Peer, number: int) -> WorkerFunction:
         """Unpickle the function of a template on its first call: what that raises is the task's error."""
         template = peer.templates[number].template
@@ -319,27 +366,29 @@ class Executor:
         function = peer.templates[number] = WorkerFunction(template, code)
         return function
 
-    def arguments(self, entry: tuple[Any, ...]) -> tuple[Any, dict[str, Any]]:
-        """Return (args, kwargs) of a task that is not all plain values."""
+    def arguments(self, entry: tuple[Any, ...], *, are_recent: bool = True) -> tuple[Any, dict[str, Any]]:
+        """Return (args, kwargs) of a task that is not all plain values.
+
+        `are_recent`: its owner keeps what the entry tells of places in the store as it was.
+        """
         payload = entry[2]
         if len(entry) == 6:  # large: in the store
-            payload_ref = self._dependency(entry[5])
-            args, kwargs = payload_ref
+            args, kwargs = self._dependency(entry[5], is_recent=are_recent)
         elif type(payload) is tuple:
             args, kwargs = payload, {}
         else:
-            args, kwargs = deserialize(payload)
+            args, kwargs = self._unpickled(deserialize, payload)
         if len(entry) > 3 and entry[3]:
             args = list(args)
             for position, description in zip(entry[3], entry[4], strict=True):
-                value = self._dependency(description)
+                value = self._dependency(description, is_recent=are_recent)
                 if isinstance(position, int):
                     args[position] = value
                 else:
                     kwargs[position] = value
         return args, kwargs
 
-    def _dependency(self, description: tuple[Any, ...]) -> Any:
+    def _dependency(self, description: tuple[Any, ...], *, is_recent: bool) -> Any:
         state, data, ref_id, owner = description
         if state == ATOM:
             return data
@@ -347,6 +396,8 @@ class Executor:
             return deserialize(data)
         objects = self.client.objects
         ref = objects.ref_from_id(ref_id, owner)
+        if not is_recent:  # something else may lie there by now: its owner knows
+            return self.client.get([ref], None)[0]
         if ref._state == PENDING:
             with self.client.lock:
                 objects.resolve_locked(ref, state, data)
@@ -354,13 +405,18 @@ class Executor:
 
     # -- results ----------------------------------------------------------------------------------
 
-    def pack(self, task: RunningTask, function: WorkerFunction, value: Any) -> tuple[Any, ...]:
+    def pack(self, task: RunningTask, function: WorkerFunction, value: Any) -> tuple[Any, ...] | None:
         """Return the result of a task that returned *value*, in its wire form."""
         count = function.num_returns
         number = task.number
-        if count == 1:
-            if inspect.isgenerator(value):
-                value = list(value)
+        values: list[Any] | None = None
+        if count > 0 and inspect.isgenerator(value):
+            # one more than there are refs, so that one with as many runs to its end; what is over is dropped (Ray's rule)
+            values = list(itertools.islice(value, count + 1))[:count]
+            value.close()
+            if count == 1 and values:
+                value, values = values[0], None
+        if count == 1 and values is None:
             if isinstance(
                 value, RayTaskError
             ):  # a task's error, returned bare, is this task's error (Ray's rule)
@@ -370,15 +426,17 @@ class Executor:
         if count == STREAMING:
             return self._stream(task, function, value)
         if count == DYNAMIC:
-            refs = [self.client.put(item) for item in value]
+            refs = DynamicObjectRefGenerator(self.client.put(item) for item in value)
             return (number, *self.pack_value(task, 1, refs))
         if count == 0:
             return number, MANY, []
-        values = list(value) if inspect.isgenerator(value) or isinstance(value, list | tuple) else None
         if values is None:
             values = list(value)
         if len(values) != count:
-            raise ValueError(f"Task returned {len(values)} objects, but num_returns={count}.")
+            # not raised: the user's code has no part in the traceback, and jray's would tell nothing
+            return self.failure(
+                task, ValueError(f"Task returned {len(values)} objects, but num_returns={count}.")
+            )
         return number, MANY, [self.pack_value(task, index + 1, item) for index, item in enumerate(values)]
 
     def pack_value(self, task: RunningTask, index: int, value: Any) -> tuple[Any, ...]:
@@ -403,7 +461,8 @@ class Executor:
 
     def _stream(self, task: RunningTask, function: WorkerFunction, iterator: Any) -> tuple[Any, ...]:
         """Run a generator to its end, sending its items on the way."""
-        sender = self._held_items = ItemSender(self, task)
+        sender = ItemSender(self, task)
+        self.streams.add(sender)
         task.peer.executing[task.number] = task
         try:
             for value in iterator:
@@ -411,16 +470,18 @@ class Executor:
                 if 0 < function.backpressure <= sender.count - task.consumed:
                     sender.flush()
                     self._wait_consumed(task, sender.count - function.backpressure + 1)
+                if task.is_cancelled and task.is_actor_call:  # a task is interrupted, a call is told
+                    return task.number, ERROR, self._cancel_error(), True
         finally:
             sender.flush()
-            self._held_items = None
+            self.streams.discard(sender)
             task.peer.executing.pop(task.number, None)
         return task.number, STREAM_END
 
     def _wait_consumed(self, task: RunningTask, wanted: int) -> None:
-        while task.consumed < wanted:
+        while task.consumed < wanted and not task.is_cancelled:
             with self.client.lock:
-                if task.consumed >= wanted:
+                if task.consumed >= wanted or task.is_cancelled:
                     return
                 waiter = task.waiter = Waiter()
             self.client.wait_blocking(waiter, None)
@@ -470,8 +531,7 @@ class Executor:
     def _tick(self) -> None:
         self._timer_is_set = False
         self.router.flush()
-        items = self._held_items
-        if items is not None:
+        for items in tuple(self.streams):
             items.flush()
         running = self.current
         if running is not None:
@@ -507,13 +567,30 @@ class Executor:
     # -- waiting inside a task (main thread) -----------------------------------------------------------
 
     def _waiting(self) -> None:
+        self._is_blocked = True
         self.flush()
         if self.host is None:
             self.give_back()
         self.client.node.tell(messages.BLOCKED)
 
     def _resumed(self) -> None:
+        self._is_blocked = False
         self.client.node.tell(messages.UNBLOCKED)
+
+    # -- what is told of it (polling thread) -------------------------------------------------------------
+
+    def _running(self) -> list[tuple[bytes, str, float, bool]]:
+        """Return (task id, name, start, is blocked) of what runs now."""
+        tasks = [task for task in (self.current,) if task is not None and task.number]
+        if self.host is not None:
+            tasks += self.host.running_tasks()
+        return [
+            (task.task_id, task.name, task.started_s, self._is_blocked and task is self.current)
+            for task in tasks
+        ]
+
+    def _executed(self) -> list[tuple[bytes, float, float]]:
+        return [(task.task_id, task.started_s, task.ended_s) for task in list(self.ran)]
 
     # -- the end ----------------------------------------------------------------------------------
 

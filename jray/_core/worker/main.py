@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import atexit
 import faulthandler
+import importlib
 import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from jray._core.client import frontend
+from jray._core import frontend
 from jray._core.client.core import CoreClient
 from jray._core.client.interrupts import OwnHandlerShield, Shields
 from jray._core.config import Config
+from jray._core.logs import LoggingConfig
 from jray._core.refs import current
 from jray._core.specs import ActorSpec
 from jray._core.wire import messages
@@ -63,6 +65,11 @@ def _settle(settings: dict[str, Any]) -> None:
             for key, text in value:
                 os.environ[key] = os.path.expandvars(text)
     sys.argv = ["jray-worker"]
+    # "module:function", by name: what a row above this one wants done before any code of the user's
+    setup = os.environ.get("JRAY_WORKER_SETUP")
+    if setup:
+        module, _, function = setup.partition(":")
+        getattr(importlib.import_module(module), function)()
 
 
 class Worker:
@@ -70,12 +77,13 @@ class Worker:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self._settings = settings
-        reactor = Reactor()
+        config = Config.from_environ()
+        reactor = Reactor(config.spin_us)
         self._shield = OwnHandlerShield(reactor.wake, self._is_cancel_wanted)
         self._executor: Executor | None = None
         self.context = WorkerContext()
         self.client = CoreClient(
-            config=Config.from_environ(),
+            config=config,
             address=settings["address"],
             node_socket=connect(f"{settings['session_dir']}/node.sock"),
             shields=Shields(self._shield),
@@ -102,6 +110,8 @@ class Worker:
             ForwardingFrontend(lambda: self._executor.current if self._executor else None, self._to_node)
         )
         current.client = self.client
+        if settings["logging"] is not None:
+            LoggingConfig.from_dict(settings["logging"])._apply()
 
     @property
     def executor(self) -> Executor:

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from jray._core.client.frontend import Output, OutputKind
+from jray._core.frontend import Output, OutputKind
 from jray._core.wire import messages
 from jray._core.worker.running import RunningTask, current_task
 

@@ -13,7 +13,10 @@ from jray._core.client.peers import Peer
 class RunningTask:
     """A task, or an actor's call, that runs here."""
 
-    __slots__ = ("consumed", "is_actor_call", "is_cancelled", "name", "number", "peer", "template", "waiter")
+    __slots__ = (
+        "consumed", "ended_s", "is_actor_call", "is_cancelled", "name", "number", "peer", "started_s", "template",
+        "waiter",
+    )  # fmt: skip
 
     def __init__(self, peer: Peer, number: int, template: Any, *, is_actor_call: bool) -> None:
         self.peer = peer
@@ -22,6 +25,9 @@ class RunningTask:
         self.name: str = template.name
         self.is_actor_call = is_actor_call
         self.is_cancelled = False
+        #: when its code began, by the monotonic clock; 0: not yet
+        self.started_s = 0.0
+        self.ended_s = 0.0
         #: items of its stream that the owner has taken
         self.consumed = 0
         #: what a producer waits on that is ahead of its consumer
@@ -43,6 +49,8 @@ class WorkerContext:
         #: set by the executor
         self.on_waiting: Callable[[], None] = lambda: None
         self.on_resumed: Callable[[], None] = lambda: None
+        #: set by the actor's host
+        self.on_actor_waits: Callable[[], None] = lambda: None
 
     def task_number(self) -> Any:
         return current_task.get()
@@ -50,7 +58,10 @@ class WorkerContext:
     def blocks(self) -> bool:
         """Tell whether waiting gives a CPU back: in the main thread of a task, not in actors (Ray's rule)."""
         task = current_task.get()
-        return task is not None and not task.is_actor_call and threading.get_ident() == self._main_ident
+        if task is not None and task.is_actor_call:
+            self.on_actor_waits()
+            return False
+        return task is not None and threading.get_ident() == self._main_ident
 
     def waiting(self) -> None:
         self.on_waiting()

@@ -31,15 +31,24 @@ def remember_sources(sources: dict[str, str]) -> None:
         linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
 
 
+def users_traceback(error: BaseException) -> str:
+    """Return the text of a traceback that shows the user's frames."""
+    return "".join(_without_own_frames(traceback.TracebackException.from_exception(error)).format())
+
+
 def task_error(
     name: str, error: BaseException, *, actor_repr: str | None = None, actor_id: str | None = None
 ) -> bytes:
     """Return, serialized, the RayTaskError that stands for *error* in other processes."""
-    text = "".join(_without_own_frames(traceback.TracebackException.from_exception(error)).format())
-    failed = RayTaskError(name, text, error, None, os.getpid(), _address(), actor_repr, actor_id)
+    failed = RayTaskError(
+        name, users_traceback(error), error, None, os.getpid(), _address(), actor_repr, actor_id
+    )
     error.__traceback__ = None
     try:
-        blob = serialize(failed).to_bytes()
+        serialized = serialize(failed)
+        blob = serialized.to_bytes()
+        for ref in serialized.refs:  # as pickled by hand: nobody will tell when the error is gone
+            ref._client.objects.pin_forever(ref)
         deserialize(blob)  # an exception that pickles but does not unpickle would hide what happened
     except Exception as reason:  # noqa: BLE001 -- a user's __reduce__ may raise anything
         return serialize(failed.with_opaque_cause(reason)).to_bytes()

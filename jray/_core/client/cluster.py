@@ -1,0 +1,136 @@
+"""Owns what a client can learn about its cluster."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from jray._core.engine import Rows
+from jray._core.filters import Filter, matches
+
+if TYPE_CHECKING:
+    from jray._core.client.core import CoreClient
+
+
+#: columns of tasks that the asker puts together: an owner does not know in which process a task is, nor if it waits
+_PLACED = {"state", "worker_id", "worker_pid"}
+
+
+class ClusterView:
+    """Asks the head and the node; every answer is awaited."""
+
+    def __init__(self, client: CoreClient) -> None:
+        self._client = client
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return a row for each node, with Ray's keys."""
+        row = self._client.ask("node")
+        node_id = row["node_id"].hex()
+        return [
+            {
+                "NodeID": node_id,
+                "Alive": True,
+                "NodeManagerAddress": "127.0.0.1",
+                "NodeManagerHostname": row["hostname"],
+                "NodeName": row["name"],
+                "ObjectStoreSocketName": row["store_dir"],
+                "RayletSocketName": row["address"],
+                "Resources": row["resources"],
+                "Labels": {**row["labels"], "ray.io/node-id": node_id},
+                "alive": True,
+            }
+        ]
+
+    def resources(self) -> dict[str, float]:
+        """Return what the cluster has of each resource."""
+        total: dict[str, float] = self._client.ask("resources")[0]
+        return total
+
+    def available(self) -> dict[str, float]:
+        """Return what is free now of each resource; names of which nothing is free are left out."""
+        self._client.leasing.return_idle()
+        free: dict[str, float] = self._client.ask("resources")[1]
+        return {name: quantity for name, quantity in free.items() if quantity > 0}
+
+    def rows(
+        self, kind: str, *, filters: Sequence[Filter] = (), limit: int = 10_000, detail: bool = False
+    ) -> Rows:
+        """Return the rows of a kind: see `jray._core.engine.Cluster.rows`."""
+        client = self._client
+        if kind in {"tasks", "objects"}:
+            return self._told(kind, filters, limit, detail=detail)
+        if kind == "nodes":
+            found = [_node_row(row) for row in self.nodes()]
+        elif kind == "actors":
+            node_id = client.node_id.hex()
+            found = [row | {"node_id": node_id if row["worker_id"] else None} for row in client.ask("actors")]
+        elif kind == "workers":
+            found = client.ask("clients")
+        elif kind == "jobs":
+            found = client.ask("jobs")
+        else:
+            raise ValueError(f"There are no rows of kind {kind!r}.")
+        rows = [row for row in found if matches(row, filters)]
+        return Rows(rows[:limit], len(rows))
+
+    def _told(self, kind: str, filters: Sequence[Filter], limit: int, *, detail: bool) -> Rows:
+        client = self._client
+        early = tuple(entry for entry in filters if kind != "tasks" or entry[0] not in _PLACED)
+        late = tuple(entry for entry in filters if entry not in early)
+        answers, silent = client.ask("tell", kind, early, sys.maxsize if late else limit, detail)
+        warnings = [f"The process {pid} did not answer in time: what it owns is missing." for pid in silent]
+        rows = [row for answer in answers for row in answer["rows"]]
+        total = sum(answer["total"] for answer in answers)
+        counts: Counter[tuple[str, ...]] = Counter()
+        for answer in answers:
+            counts.update(answer["counts"])
+        if kind == "tasks":
+            self._place(rows, answers)
+        if late:
+            rows = [row for row in rows if matches(row, late)]
+            total = len(rows)
+        return Rows(rows[:limit], total, warnings, dict(counts))
+
+    def _place(self, rows: list[dict[str, Any]], answers: list[dict[str, Any]]) -> None:
+        """Add to the owners' rows what the workers and the node know: processes and times."""
+        processes = {row["address"]: row for row in self._client.ask("clients")}
+        started = {
+            task_id: (start, blocked) for answer in answers for task_id, start, blocked in answer["running"]
+        }
+        executed = {task_id: (start, end) for answer in answers for task_id, start, end in answer["executed"]}
+        for row in rows:
+            process = processes.get(row.pop("address"))
+            if process is not None:
+                row["worker_pid"] = process["pid"]
+                row["worker_id"] = process["worker_id"]
+            task_id = bytes.fromhex(row["task_id"])
+            if task_id in started:
+                start, blocked = started[task_id]
+                if row["state"] not in {"FINISHED", "FAILED"}:
+                    row["state"] = "RUNNING_IN_RAY_GET" if blocked else "RUNNING"
+                    if "start_time_ms" in row:
+                        row["start_time_ms"] = start
+            elif task_id in executed and "start_time_ms" in row:
+                row["start_time_ms"], row["end_time_ms"] = executed[task_id]
+
+    def actor_names(self, namespace: str | None) -> list[tuple[str, str]]:
+        """Return (namespace, name) of the living named actors; None: of all namespaces."""
+        found: list[tuple[str, str]] = self._client.ask("actor_names", namespace)
+        return found
+
+
+def _node_row(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "node_id": row["NodeID"],
+        "node_ip": row["NodeManagerAddress"],
+        "is_head_node": True,
+        "state": "ALIVE" if row["Alive"] else "DEAD",
+        "state_message": None,
+        "node_name": row["NodeName"],
+        "resources_total": row["Resources"],
+        "labels": row["Labels"],
+        "start_time_ms": None,
+        "end_time_ms": None,
+    }

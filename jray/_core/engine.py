@@ -1,0 +1,230 @@
+"""Owns the seam between the public API and what runs it: jray's own runtime, this process alone, or Ray.
+
+The public modules talk to `jray._core.refs.current.client`, which is an `Engine`.  Templates, actor records and
+keepers are the engine's own business: the public side only hands them back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from jray._core.environments import Environment
+from jray._core.filters import Filter
+from jray._core.options import ActorOptions, MethodOptions, TaskOptions
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FunctionPlan:
+    """A remote function with certain options."""
+
+    key: Any  #: what stands for the function: its code is pickled once per engine and key
+    function: Any  #: the plain function
+    full_name: str  #: with its module
+    is_generator: bool
+    options: TaskOptions
+    cell: int  #: that submits
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ActorPlan:
+    """An actor that is to be made."""
+
+    key: Any  #: what stands for the class, as in `FunctionPlan`
+    cls: type  #: the plain class
+    meta: Any  #: what handles know of it (`jray.actor.ActorMeta`); picklable
+    is_async: bool
+    options: ActorOptions
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    cell: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CallPlan:
+    """A method of an actor with certain options."""
+
+    class_name: str
+    method: str
+    is_generator: bool
+    options: MethodOptions
+    max_task_retries: int  #: the actor's own
+    cell: int
+    enable_task_events: bool = True  #: the actor's own
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Who and where the calling code is.  Ids are bytes; None: there is no such thing here."""
+
+    job_id: bytes
+    node_id: bytes
+    worker_id: bytes | None
+    namespace: str
+    session_dir: str
+    address: str  #: of the head
+    runtime_env: dict[str, Any]
+    resources: dict[str, float]  #: assigned to the worker
+    gpu_ids: tuple[str, ...]
+    task_id: bytes | None = None
+    task_name: str | None = None
+    function_name: str | None = None
+    is_cancelled: bool = False
+    actor_id: bytes | None = None
+    actor_name: str | None = None
+    actor_meta: Any = None  #: `jray.actor.ActorMeta` of the actor the code runs in
+    restarts: int = 0
+
+
+@dataclasses.dataclass(slots=True)
+class Rows:
+    """An answer about the cluster's state."""
+
+    rows: list[dict[str, Any]]  #: at most as many as were asked for
+    total: int  #: how many matched
+    warnings: list[str] = dataclasses.field(default_factory=list)  #: what is missing, and why
+    #: of tasks: how many there are of each (name, type, state), all of them
+    counts: dict[tuple[str, ...], int] = dataclasses.field(default_factory=dict)
+
+
+class Tasks(Protocol):
+    """Runs functions."""
+
+    def prepare(self, plan: FunctionPlan) -> Any:
+        """Return the template of all calls by this plan."""
+
+    def submit(self, template: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] = ...) -> Any:
+        """Submit a call; return its ref, refs, generator or None, as its num_returns says."""
+
+
+class Actors(Protocol):
+    """Makes, finds, calls and ends actors."""
+
+    def make(self, plan: ActorPlan) -> tuple[bytes, Any]:
+        """Have an actor made; return its id, and the keeper that keeps it alive (None: nothing need).
+
+        Raises `ActorExists` if the name is taken, which says by whom.
+        """
+
+    def get(self, actor_id: bytes) -> Any:
+        """Return this process's record of an actor; it has a dict `template_numbers` for the handles' use."""
+
+    def find(self, name: str, namespace: str | None) -> tuple[bytes, Any] | None:
+        """Return (id, meta) of a living named actor; blocks while it is being made."""
+
+    def prepare(self, record: Any, plan: CallPlan) -> Any:
+        """Return the template of all calls by this plan."""
+
+    def call(
+        self,
+        record: Any,
+        template: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        max_pending_calls: int,
+        keep: Any,
+    ) -> Any:
+        """Call a method; `keep` lives until the call is done."""
+
+    def kill(self, actor_id: bytes, *, no_restart: bool) -> None:
+        """End an actor; returns at once."""
+
+    def exit(self) -> None:
+        """Raise what ends the actor that calls this; TypeError outside an actor."""
+
+
+class Cluster(Protocol):
+    """Tells about the cluster.  Everything here blocks for an answer."""
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return a row for each node, with Ray's keys."""
+
+    def resources(self) -> dict[str, float]: ...
+
+    def available(self) -> dict[str, float]: ...
+
+    def actor_names(self, namespace: str | None) -> list[tuple[str, str]]:
+        """Return (namespace, name) of the living named actors; None: of all namespaces."""
+
+    def rows(
+        self, kind: str, *, filters: Sequence[Filter] = ..., limit: int = ..., detail: bool = ...
+    ) -> Rows:
+        """Return rows of "tasks", "actors", "objects", "nodes", "workers" or "jobs", with Ray's keys.
+
+        Ids are hexadecimal text, times milliseconds since the epoch.  ValueError for another kind.
+        """
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StartOptions:
+    """What `jray.init` was asked for, checked as far as no engine is needed for it."""
+
+    address: str | None
+    num_cpus: int | None
+    num_gpus: int | None
+    resources: Mapping[str, float] | None
+    labels: Mapping[str, str] | None
+    object_store_memory: int | None  #: bytes
+    memory: int | None  #: bytes
+    namespace: str | None
+    runtime_env: Mapping[str, Any] | None
+    temp_dir: str | None
+    log_to_driver: bool
+    node_name: str | None = None
+    metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)  #: of the job
+    search_path: Sequence[str] = ()  #: directories that come first on the workers' sys.path
+    logging: Mapping[str, Any] | None = None  #: for the workers: fields of `LoggingConfig`
+
+
+class Session(Protocol):
+    """An engine that runs, and how to leave it."""
+
+    @property
+    def client(self) -> Engine: ...
+
+    address: str  #: what `jray.init(address)` takes to come to the same place
+    info: dict[str, Any]  #: `RayContext.address_info`
+    warning: str  #: what the user should know, once
+
+    def is_alive(self) -> bool:
+        """Tell whether there is still something to talk to."""
+
+    def close(self) -> None:
+        """Leave, and end what was started for this session; blocks until it has ended."""
+
+
+class Engine(Protocol):
+    """One of the runtimes, as this process takes part in it.  It is also its refs' `RefHome`."""
+
+    engine_name: str  #: "jray", "inline" or "ray"
+
+    @property
+    def tasks(self) -> Tasks: ...
+    @property
+    def actors(self) -> Actors: ...
+    @property
+    def cluster(self) -> Cluster: ...
+
+    job_id: bytes
+    node_id: bytes
+    namespace: str
+    runtime_env: Environment
+    shows_output: bool
+
+    def put(self, value: Any) -> Any: ...
+    def get(self, refs: Sequence[Any], timeout_s: float | None) -> list[Any]: ...
+    def wait(
+        self, refs: list[Any], num_returns: int, timeout_s: float | None
+    ) -> tuple[list[Any], list[Any]]: ...
+    def cancel(self, target: Any, *, force: bool, recursive: bool) -> None: ...
+    def free(self, refs: Sequence[Any]) -> None:
+        """Drop the values of objects of this process, whoever refers to them: getting one raises ObjectFreedError."""
+
+    def whereabouts(self) -> Whereabouts: ...
+    def forked(self, null: int) -> None:
+        """In a forked child: lead every descriptor to *null* and do nothing any more."""
+
+
+class ActorExists(Exception):  # noqa: N818 -- says what is, and becomes an error or not as the user wants
+    """An actor of that name exists already."""

@@ -1,0 +1,22 @@
+"""The time of day of monotonic moments."""
+
+from __future__ import annotations
+
+from unittest.mock import patch
+
+from jray._core.clock import WallClock
+
+
+def test_a_moment_keeps_its_time_while_the_clocks_drift() -> None:
+    with patch("time.time", return_value=1000.0), patch("time.monotonic", return_value=10.0):
+        clock = WallClock()
+    with patch("time.time", return_value=1001.004), patch("time.monotonic", return_value=11.0):
+        assert clock.offset_s() == 990.0
+
+
+def test_a_clock_that_was_set_is_followed() -> None:
+    """As after a sleep of the machine, during which the monotonic clock stands still."""
+    with patch("time.time", return_value=1000.0), patch("time.monotonic", return_value=10.0):
+        clock = WallClock()
+    with patch("time.time", return_value=5000.0), patch("time.monotonic", return_value=11.0):
+        assert clock.offset_s() == 4989.0
