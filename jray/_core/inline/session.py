@@ -1,0 +1,98 @@
+"""Owns what `jray.init` means to the inline engine: this process, with resources that nobody holds it to."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from typing import Any
+
+from jray._core.client.opening import _SMALLEST_STORE, _check_labels
+from jray._core.client.session import default_store_bytes
+from jray._core.config import Config
+from jray._core.detect import detect_gpu_ids, detect_memory_bytes, detect_num_cpus, gpu_ids_for
+from jray._core.engine import StartOptions
+from jray._core.environments import normalize
+from jray._core.ids import JobID
+from jray._core.inline.core import InlineClient
+from jray._core.inline.objects import ADDRESS
+from jray._core.resources import NodeResources, node_resources_from_user
+
+_job_numbers = itertools.count(1)
+
+
+class InlineSession:
+    """See `jray._core.engine.Session`."""
+
+    address = ADDRESS
+    warning = ""
+
+    def __init__(self, client: InlineClient, search_path: list[str]) -> None:
+        self.client = client
+        self._search_path = search_path
+        sys.path[:0] = search_path
+        self.info: dict[str, Any] = {
+            "address": ADDRESS,
+            "node_id": client.node_id.hex(),
+            "session_dir": client.session_dir,
+            "object_store_address": ADDRESS,
+            "raylet_socket_name": ADDRESS,
+            "gcs_address": ADDRESS,
+            "node_ip_address": "127.0.0.1",
+            # of services that jray does not have; programs read the keys
+            "webui_url": "",
+            "redis_address": None,
+            "metrics_export_port": None,
+            "dashboard_agent_listen_port": None,
+        }
+
+    def is_alive(self) -> bool:
+        return not self.client.is_closing
+
+    def close(self) -> None:
+        self.client.close()
+        for path in self._search_path:
+            if path in sys.path:
+                sys.path.remove(path)
+
+
+def open_session(options: StartOptions) -> InlineSession:
+    """Make this process a cluster.
+
+    Raises ConnectionError for an address, since there is nothing to join; else what a head's start would raise
+    for a wrong value.
+    """
+    if options.address not in {None, "local"}:
+        raise ConnectionError(
+            f'engine="inline" is this process alone: it joins no cluster at {options.address!r}. Leave the address out, '
+            "or choose another engine."
+        )
+    environment = normalize(options.runtime_env)
+    memory_bytes = detect_memory_bytes()
+    store_bytes = options.object_store_memory
+    if store_bytes is None:
+        store_bytes = default_store_bytes(memory_bytes)
+    if not isinstance(store_bytes, int) or store_bytes < _SMALLEST_STORE:
+        raise ValueError(
+            f"object_store_memory must be at least {_SMALLEST_STORE} bytes (an int), got {options.object_store_memory!r}."
+        )
+    gpu_ids = detect_gpu_ids() if options.num_gpus is None else gpu_ids_for(options.num_gpus)
+    own = {**(options.resources or {}), "node:127.0.0.1": 1.0, "node:__internal_head__": 1.0}
+    total = node_resources_from_user(
+        detect_num_cpus() if options.num_cpus is None else options.num_cpus,
+        len(gpu_ids) if options.num_gpus is None else options.num_gpus,
+        own,
+        max(0, memory_bytes - store_bytes) if options.memory is None else options.memory,
+    )
+    client = InlineClient(
+        config=Config.from_environ(),
+        resources=NodeResources(total, gpu_ids),
+        store_bytes=store_bytes,
+        job_id=JobID.from_int(next(_job_numbers)).binary(),
+        namespace=options.namespace or os.urandom(16).hex(),
+        runtime_env=environment,
+        labels=_check_labels(options.labels),
+        node_name=options.node_name,
+        metadata=options.metadata,
+    )
+    return InlineSession(client, [os.path.abspath(path) for path in options.search_path])

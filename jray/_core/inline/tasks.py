@@ -1,0 +1,87 @@
+"""Owns the making and submitting of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from jray._core.client.results import returns_number
+from jray._core.engine import FunctionPlan
+from jray._core.inline.calls import NEEDS_RESOURCES, Call, TaskTemplate
+from jray._core.resources import Allocation, ResourceSet
+from jray._core.strategies import refusal
+from jray.exceptions import TaskUnschedulableError
+
+if TYPE_CHECKING:
+    from jray._core.inline.core import InlineClient
+
+_NO_KWARGS: dict[str, Any] = {}
+
+
+class TaskJob:
+    """A task whose arguments are there."""
+
+    __slots__ = ("_client", "call", "name", "placement", "request")
+
+    def __init__(self, client: InlineClient, call: Call, request: ResourceSet) -> None:
+        self._client = client
+        self.call = call
+        self.name = call.name
+        self.placement = self.request = request
+
+    def start(self, allocation: Allocation) -> None:
+        self.call.allocation = allocation
+        self._client.runner.run_task(self.call)
+
+
+class TaskMaker:
+    """See `jray._core.engine.Tasks`."""
+
+    def __init__(self, client: InlineClient) -> None:
+        self._client = client
+
+    def prepare(self, plan: FunctionPlan) -> TaskTemplate:
+        client = self._client
+        options = plan.options
+        name = options.name or plan.function.__qualname__
+        code = client.code.export(plan.key, plan.function, "remote function", plan.full_name)
+        reason = refusal(options.scheduling_strategy, client.node_id)
+        error = TaskUnschedulableError(f"The task {name} cannot be scheduled: {reason}.") if reason else None
+        template = TaskTemplate(
+            code,
+            options,
+            error,
+            name=name,
+            function_name=plan.full_name,
+            num_returns=returns_number(options.returns(plan.is_generator)),
+            max_retries=options.max_retries,
+            retry_exceptions=options.retry_exceptions,
+            backpressure=options._generator_backpressure_num_objects,
+            cell=plan.cell,
+        )
+        template.environment(client.environment())  # what is wrong with it is said at once
+        return template
+
+    def submit(
+        self, template: TaskTemplate, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NO_KWARGS
+    ) -> Any:
+        client = self._client
+        with client.operation():
+            call = client.new_call(template, args, kwargs, template.environment(client.environment()))
+            client.make_result(call)
+            if template.refusal is not None:
+                client.runner.fail(call, template.refusal)
+            else:
+                client.when_arguments(call, self._ready)
+            return call.take_result()
+
+    def _ready(self, call: Call) -> None:
+        """The arguments are there, or one of them has failed."""
+        client = self._client
+        failed = client.failed_argument(call)
+        if failed is not None:
+            client.runner.fail_by_argument(call, failed)
+        elif not call.is_done:
+            call.phase = NEEDS_RESOURCES
+            assert isinstance(call.template, TaskTemplate)
+            client.turns.submit(TaskJob(client, call, call.template.request))
