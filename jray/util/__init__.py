@@ -2,20 +2,63 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jray._core import serialization
 from jray._core.refs import current
+from jray._core.serialization import deregister, register
 from jray._core.serialization_report import find_culprits
 
-__all__ = [
-    "deregister_serializer",
-    "get_node_ip_address",
-    "inspect_serializability",
-    "list_named_actors",
-    "register_serializer",
-]
+if TYPE_CHECKING:
+    from jray.util.actor_pool import ActorPool as ActorPool
+    from jray.util.executor import Executor as Executor
+    from jray.util.sync import Barrier as Barrier
+    from jray.util.sync import Event as Event
+    from jray.util.sync import Lock as Lock
+    from jray.util.sync import Semaphore as Semaphore
+
+# left by the first line: Ray has a module of that name here
+del annotations
+
+#: names of this package that a module of it has, loaded when first used
+_HOMES: dict[str, str] = {
+    **dict.fromkeys(("as_completed", "map", "map_unordered"), "jray.util.iteration"),
+    "ActorPool": "jray.util.actor_pool",
+    **dict.fromkeys(("Barrier", "Event", "Lock", "Semaphore"), "jray.util.sync"),
+    "Executor": "jray.util.executor",
+    **dict.fromkeys(("disable_log_once_globally", "enable_periodic_logging", "log_once"), "jray.util.debug"),
+    "get_node_instance_id": "jray._private.services",
+}
+
+__all__ = sorted(  # noqa: PLE0605 -- a test compares it with the namespace
+    [
+        "deregister_serializer",
+        "get_node_ip_address",
+        "inspect_serializability",
+        "list_named_actors",
+        "register_serializer",
+        *_HOMES,
+    ]
+)
+
+
+#: modules of this package that programs use without importing them, as Ray's
+_MODULES = {"actor_pool", "annotations", "debug", "scheduling_strategies", "serialization"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"jray.util.{name}")
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'jray.util' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if not name.startswith("_"))})
 
 
 def register_serializer(
@@ -25,12 +68,12 @@ def register_serializer(
 
     `deserializer` travels with the value: other processes need not register it.
     """
-    serialization.register(cls, serializer, deserializer)
+    register(cls, serializer, deserializer)
 
 
 def deregister_serializer(cls: type) -> None:
     """Forget the serializer of *cls*; nothing happens if there is none."""
-    serialization.deregister(cls)
+    deregister(cls)
 
 
 def inspect_serializability(
@@ -41,25 +84,25 @@ def inspect_serializability(
     culprits = list(find_culprits(base_obj))
     for path, part in culprits:
         print(f"{name or type(base_obj).__name__}{path}: {part!r} cannot be pickled", file=print_file)
-    return not culprits, {_FailureTuple(part, path, base_obj) for path, part in culprits}
+    return not culprits, {_FailureTuple(part, (path or str(name),), base_obj) for path, part in culprits}
 
 
 class _FailureTuple:
-    """A part that cannot be pickled, its name, and the whole it is in (Ray's FailureTuple)."""
+    """A part that cannot be pickled, the path to it, and the whole it is in (Ray's FailureTuple)."""
 
-    def __init__(self, obj: Any, name: str, parent: Any) -> None:
+    def __init__(self, obj: Any, path: tuple[str, ...], parent: Any) -> None:
         self.obj = obj
-        self.name = name
+        self.path = path
         self.parent = parent
 
     def __repr__(self) -> str:
-        return f"FailTuple({self.name} [obj={self.obj!r}, parent={self.parent!r}])"
+        return f"FailTuple({' -> '.join(self.path)} [obj={self.obj!r}, parent={self.parent!r}])"
 
 
 def list_named_actors(all_namespaces: bool = False) -> list[Any]:
     """Return the names of the living named actors of this namespace, or dicts of name and namespace of all."""
     client = current.require()
-    found = client.ask("actor_names", None if all_namespaces else client.namespace)
+    found = client.cluster.actor_names(None if all_namespaces else client.namespace)
     if all_namespaces:
         return [{"name": name, "namespace": namespace} for namespace, name in found]
     return [name for _, name in found]
