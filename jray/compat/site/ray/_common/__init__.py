@@ -1,0 +1,1 @@
+"""Stands for Ray's own helpers: those that programs use."""
