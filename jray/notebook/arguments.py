@@ -157,6 +157,7 @@ JRAY_COMMANDS: dict[str, str] = {
     "status": "what runs here: nodes and resources (the default)",
     "start": "jray.init() with the options below",
     "stop": "jray.shutdown()",
+    "compat": "let `import ray` give jray, here and in tasks",
 }
 
 JRAY_OPTIONS: tuple[MagicOption, ...] = (

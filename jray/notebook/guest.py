@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 import jray
-from jray._core.client.frontend import set_frontend
+from jray._core.frontend import set_frontend
 from jray.notebook.cells import CellTable, running_number
 from jray.notebook.completion import ArgumentMatcher
 from jray.notebook.kernel_frontend import KernelFrontend

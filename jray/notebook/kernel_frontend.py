@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Any
 
-from jray._core.client.frontend import Output
+from jray._core.frontend import Output
 from jray.notebook.cells import Cell, CellTable
 from jray.notebook.outbox import Message, Outbox
 

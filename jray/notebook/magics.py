@@ -11,7 +11,8 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import magic_arguments, parse_argstring
 
-from jray._core.client.frontend import get_frontend
+from jray import compat
+from jray._core.frontend import get_frontend
 from jray.notebook import shipment as shipments
 from jray.notebook.arguments import JRAY_OPTIONS, REMOTE_OPTIONS, task_options, with_options
 from jray.notebook.capture import CellAnalysis, analyze
@@ -68,7 +69,7 @@ class JrayMagics(Magics):
     @with_options(JRAY_OPTIONS, "%jray [command] [options]")
     @line_magic
     def jray(self, line: str) -> Status | None:
-        """Look at jray's cluster, start it, stop it."""
+        """Look at jray's cluster, start it, stop it; make room for programs written for Ray."""
         arguments = _parse(self.jray, line)
         given = {
             name: getattr(arguments, name)
@@ -80,6 +81,12 @@ class JrayMagics(Magics):
             raise UsageError(f"{flags}: only for %jray start")
         if arguments.command == "stop":
             self._runtime.shutdown()
+            return None
+        if arguments.command == "compat":
+            try:
+                compat.install()
+            except RuntimeError as error:
+                raise UsageError(str(error)) from None
             return None
         if arguments.command == "start":
             self._runtime.init(given.pop("address", None), **given)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from jray._core.client.frontend import Output, OutputKind
+from jray._core.frontend import Output, OutputKind
 
 #: A line that never ends is shown in pieces of this many characters.
 _LONGEST_LINE = 8192

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
-from jray._core.client.frontend import Frontend, Output, OutputKind
+from jray._core.frontend import Frontend, Output, OutputKind
 from jray.notebook import shipment as shipments
 from jray.notebook.remote_cell import CellCode, CellOutcome, run_cell
 from jray.notebook.shipment import Shipment

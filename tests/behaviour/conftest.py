@@ -19,7 +19,7 @@ from typing import Any  # noqa: E402
 import pytest  # noqa: E402
 
 import jray  # noqa: E402
-from tests.behaviour import hygiene, support  # noqa: E402
+from tests.behaviour import hygiene, inline_exclusions, support  # noqa: E402
 from tests.behaviour.support import Bench  # noqa: E402
 
 if engine.ON_RAY:
@@ -59,12 +59,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         for mark in item.iter_markers("only"):
             name, reason = mark.args
-            if name != engine.ENGINE:
+            if name not in engine.NAMES:
                 item.add_marker(pytest.mark.skip(reason=f"{name} only: {reason}"))
         for mark in item.iter_markers("differs"):
             name, reason = mark.args
-            if name == engine.ENGINE:
+            if name in engine.NAMES:
                 item.add_marker(pytest.mark.skip(reason=f"{name} differs: {reason}"))
+        if engine.ON_INLINE and (why := inline_exclusions.reason(item.path.name, item.name)):
+            item.add_marker(pytest.mark.skip(reason=f"not in one process: {why}"))
         if engine.ON_RAY and item.get_closest_marker("timeout") is None:
             # Ray takes seconds to start, and many more on a machine that is busy.  A signal would not do:
             # what its handler raises doesn't come through a `get` that is stuck.

@@ -1,7 +1,7 @@
 """Owns the choice of the engine under test: the variable JRAY_TEST_ENGINE, and the alias it needs.
 
-With "jray", the default, nothing is done.  With "ray" the name `jray` stands for Ray's package in this
-process, submodules too, so that one text of a test serves both.
+With "jray", the default, nothing is done.  With "inline" jray runs everything in this process.  With "ray" the
+name `jray` stands for Ray's package in this process, submodules too, so that one text of a test serves both.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from types import ModuleType
 
 ENGINE = os.environ.get("JRAY_TEST_ENGINE", "jray")
 ON_RAY = ENGINE == "ray"
+ON_INLINE = ENGINE == "inline"
+#: what tests may mean by an engine when they name it: the inline engine is jray too
+NAMES = {"jray", "inline"} if ON_INLINE else {ENGINE}
 
 # Ray is to be quick, quiet and reachable by nobody but the test; none of this touches its semantics.
 _RAY_ENVIRONMENT = {
@@ -41,9 +44,11 @@ class _AliasFinder(MetaPathFinder, Loader):
 
 def install() -> None:
     """Make `import jray` give the engine under test."""
-    if ENGINE not in ("jray", "ray"):
-        message = f"JRAY_TEST_ENGINE={ENGINE!r} is no engine; give 'jray' or 'ray'"
+    if ENGINE not in ("jray", "inline", "ray"):
+        message = f"JRAY_TEST_ENGINE={ENGINE!r} is no engine; give 'jray', 'inline' or 'ray'"
         raise ValueError(message)
+    if ON_INLINE:
+        os.environ["JRAY_ENGINE"] = ENGINE
     if not ON_RAY or "jray" in sys.modules:
         return
     for name, value in _RAY_ENVIRONMENT.items():

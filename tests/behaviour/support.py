@@ -32,7 +32,11 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Each process of a test run carries this variable, however it was started; its value tells runs apart.
 RUN_VARIABLE = "JRAY_TEST_RUN"
 
-_PRELUDE = "from tests.behaviour import engine; engine.install()\n"
+#: A program that a shell runs in the background ignores SIGINT, and so do its children unless they say otherwise.
+_PRELUDE = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    "from tests.behaviour import engine; engine.install()\n"
+)
 
 
 def wait_until(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import gc
 import os
 import signal
 from typing import Any
 
+import numpy as np
 import pytest
 
 import jray
 import jray.actor
 from jray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
+from tests.behaviour import differences
 from tests.behaviour.support import Bench, Gate, Tally, wait_gone, wait_until
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -285,6 +288,110 @@ def test_exit_actor_runs_atexit(bench: Bench) -> None:
     done.wait()
 
 
+@jray.remote
+class Threaded:
+    def hold(self, gate: Gate, here: Tally) -> str:
+        here.add()
+        gate.wait()
+        return "held"
+
+    def leave(self) -> None:
+        jray.actor.exit_actor()
+
+    def ping(self, ran: Gate) -> None:
+        ran.open()
+
+
+@jray.remote
+class Async:
+    async def hold(self, gate: Gate, here: Tally) -> str:
+        here.add()
+        while not gate.is_open():  # noqa: ASYNC110 - the gate is a file
+            await asyncio.sleep(0.005)
+        return "held"
+
+    async def leave(self) -> None:
+        jray.actor.exit_actor()
+
+    async def ping(self, ran: Gate) -> None:
+        ran.open()
+
+
+@pytest.mark.sentences("S98")
+@pytest.mark.parametrize("kind", [Threaded, Async], ids=["threaded", "async"])
+def test_exit_actor_lets_what_runs_complete_and_drops_what_waits(bench: Bench, kind: Any) -> None:
+    """A call beside the one that leaves gives its value; those that hadn't begun raise and don't run."""
+    gate, here, ran = bench.gate(), bench.tally(), bench.gate("ran")
+    actor = kind.options(max_concurrency=2).remote()
+    running = [actor.hold.remote(gate, here) for _ in range(2)]
+    here.wait_for(2)
+    others = [actor.leave.remote(), *[actor.ping.remote(ran) for _ in range(3)]]
+    gate.open()
+    assert jray.get(running) == ["held"] * 2
+    for ref in others:
+        with pytest.raises(RayActorError):
+            jray.get(ref)
+    assert not ran.is_open()
+
+
+@jray.remote
+class Hooked:
+    """Opens a gate by its shutdown hook."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+
+    def __ray_shutdown__(self) -> None:
+        self.gate.open()
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def leave(self) -> None:
+        jray.actor.exit_actor()
+
+
+@pytest.mark.sentences("S96", "S97", "S98")
+@pytest.mark.parametrize(
+    ("how", "is_called"), [("handle", True), ("terminate", True), ("exit_actor", True), ("kill", False)]
+)
+def test_the_shutdown_hook_runs_at_a_good_end(bench: Bench, how: str, is_called: bool) -> None:
+    """`__ray_shutdown__` runs when the actor ends in good order, and not when it is killed."""
+    gate = bench.gate()
+    actor = Hooked.remote(gate)
+    pid = jray.get(actor.pid.remote())
+    if how == "handle":
+        del actor
+        gc.collect()
+    elif how == "terminate":
+        actor.__ray_terminate__.remote()
+    elif how == "exit_actor":
+        actor.leave.remote()
+    else:
+        jray.kill(actor)
+    wait_gone(pid)
+    assert gate.is_open() == is_called
+
+
+@pytest.mark.only("jray", "the names are jray's own")
+@pytest.mark.sentences("S98")
+def test_jrays_own_names_of_what_every_actor_has(bench: Bench) -> None:
+    """`__jray_ready__`, `__jray_call__`, `__jray_terminate__` and `__jray_shutdown__` are as Ray's."""
+    gate = bench.gate()
+
+    @jray.remote
+    class Own:
+        def __jray_shutdown__(self) -> None:
+            gate.open()
+
+    own = Own.remote()
+    jray.get(own.__jray_ready__.remote())
+    pid = jray.get(own.__jray_call__.remote(lambda self, x: os.getpid() * x, 1))
+    own.__jray_terminate__.remote()
+    wait_gone(pid)
+    assert gate.is_open()
+
+
 @pytest.mark.sentences("S98")
 def test_exit_actor_outside_an_actor_is_a_type_error() -> None:
     """The driver and tasks can't leave as actors."""
@@ -331,6 +438,74 @@ def test_an_actor_restarts_with_its_arguments_and_without_its_state(bench: Bench
     assert again[0] != first[1]
     assert again[1:] == ["argument", True]
     assert starts.count() == 2
+
+
+@differences.restarts_find_their_arguments
+@pytest.mark.sentences("S99", "S105")
+@pytest.mark.parametrize("lifetime", [None, "detached"])
+@pytest.mark.parametrize("by_ref", [True, False], ids=["ref", "value"])
+def test_a_restart_finds_large_arguments_as_they_were(lifetime: str | None, by_ref: bool) -> None:
+    """The constructor's arguments live as long as the actor may need them, though nobody else keeps them."""
+
+    @jray.remote(max_restarts=1, max_task_retries=1)
+    class Summer:
+        def __init__(self, array: Any) -> None:
+            self.array = array
+
+        def sum(self) -> float:
+            return float(self.array.sum())
+
+        def pid(self) -> int:
+            return os.getpid()
+
+    array = np.ones(1_000_000)
+    summer = Summer.options(lifetime=lifetime).remote(jray.put(array) if by_ref else array)
+    pid = jray.get(summer.pid.remote())
+    gc.collect()
+    # What is free by now is given to others, and written over.
+    for _ in range(5):
+        jray.get(jray.put(np.zeros(1_000_000)))
+    os.kill(pid, signal.SIGKILL)
+    wait_gone(pid)
+    assert jray.get(summer.sum.remote(), timeout=30) == 1_000_000
+    jray.kill(summer)
+
+
+@pytest.mark.sentences("S9", "S105")
+def test_a_detached_actor_whose_creator_died_does_not_restart_with_other_arguments() -> None:
+    """Large arguments are lost with their owner: the restart fails, and says so."""
+
+    @jray.remote(num_cpus=0)
+    class Creator:
+        def create(self) -> int:
+            array = np.ones(1_000_000)
+            summer = Summer.options(name="of a dead creator", lifetime="detached", max_restarts=1).remote(
+                array
+            )
+            return jray.get(summer.pid.remote())
+
+    @jray.remote
+    class Summer:
+        def __init__(self, array: Any) -> None:
+            self.array = array
+
+        def sum(self) -> float:
+            return float(self.array.sum())
+
+        def pid(self) -> int:
+            return os.getpid()
+
+    creator = Creator.remote()
+    pid = jray.get(creator.create.remote())
+    jray.kill(creator)
+    summer = jray.get_actor("of a dead creator")
+    assert jray.get(summer.sum.remote()) == 1_000_000
+    for _ in range(5):
+        jray.get(jray.put(np.zeros(1_000_000)))
+    os.kill(pid, signal.SIGKILL)
+    wait_gone(pid)
+    with pytest.raises(RayActorError):
+        get_when_up(summer.sum.remote)
 
 
 @pytest.mark.sentences("S99")

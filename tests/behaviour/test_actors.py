@@ -13,7 +13,8 @@ import pytest
 import jray
 import jray.actor
 from jray.exceptions import PendingCallsLimitExceeded
-from tests.behaviour.support import Bench, Gate, Meter, Tally
+from tests.behaviour import differences
+from tests.behaviour.support import Bench, Gate, Meter, Tally, wait_gone
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -172,6 +173,23 @@ def test_an_unready_argument_blocks_later_calls_of_its_submitter_only(bench: Ben
     assert jray.get([blocked, behind]) == ["late", "behind"]
 
 
+@pytest.mark.sentences("S90", "S91")
+def test_calls_may_overtake_each_other_on_demand(bench: Bench) -> None:
+    """With allow_out_of_order_execution a call that is ready doesn't wait for one that isn't."""
+    gate = bench.gate()
+
+    @jray.remote(num_cpus=0)
+    def later() -> str:
+        gate.wait()
+        return "late"
+
+    counter = Counter.options(allow_out_of_order_execution=True).remote()
+    blocked = counter.take.remote(later.remote())
+    assert jray.get(counter.take.remote("behind"), timeout=30) == "behind"
+    gate.open()
+    assert jray.get(blocked) == "late"
+
+
 @pytest.mark.sentences("S92")
 def test_a_threaded_actor_runs_as_many_calls_as_max_concurrency(bench: Bench) -> None:
     """max_concurrency=3 runs three calls at once, in one process, and never four."""
@@ -241,6 +259,58 @@ def test_a_group_of_one_is_ordered() -> None:
 
     grouped = Grouped.remote()
     assert jray.get([grouped.append.remote(n) for n in range(50)])[-1] == list(range(50))
+
+
+@differences.unknown_groups_are_refused
+@pytest.mark.sentences("S94")
+@pytest.mark.parametrize("groups", [None, {"io": 1}], ids=str)
+def test_an_unknown_group_fails_the_call(groups: dict[str, int] | None) -> None:
+    """The error names the group, and the next call works."""
+
+    class Plain:
+        def ping(self) -> int:
+            return 1
+
+    actor = (jray.remote(concurrency_groups=groups) if groups else jray.remote)(Plain).remote()
+    with pytest.raises(ValueError, match="'compute'"):
+        jray.get(actor.ping.options(concurrency_group="compute").remote())
+    assert jray.get(actor.ping.remote()) == 1
+
+
+@pytest.mark.only("jray", "what a child that comes back from a call does in Ray isn't told")
+@pytest.mark.sentences("S92", "S93")
+@pytest.mark.parametrize("kind", ["plain", "threaded", "async"])
+def test_a_child_that_comes_back_from_a_call_ends(bench: Bench, kind: str) -> None:
+    """A child that a call forked and that returns from it sends no second result, and isn't an actor."""
+    children = bench.tally()
+
+    class Forking:
+        def fork(self) -> str:
+            return fork(children)
+
+        def ping(self) -> int:
+            return 1
+
+    class AsyncForking:
+        async def fork(self) -> str:
+            return fork(children)
+
+        async def ping(self) -> int:
+            return 1
+
+    def fork(children: Tally) -> str:
+        child = os.fork()
+        if child:
+            children.add(child)
+        return "parent" if child else "child"
+
+    actor = jray.remote(max_concurrency=2)(AsyncForking if kind == "async" else Forking).remote()
+    if kind == "plain":
+        actor = jray.remote(Forking).remote()
+    assert jray.get([actor.fork.remote() for _ in range(3)]) == ["parent"] * 3
+    # Children that are over stay zombies of the actor's, which waits for none of them.
+    wait_gone(*[int(str(pid)) for pid in children.notes()])
+    assert jray.get(actor.ping.remote()) == 1
 
 
 @pytest.mark.sentences("S95")
@@ -384,6 +454,8 @@ def test_an_actor_class_shows_its_attributes() -> None:
     assert Counter.step == 1
     assert callable(Counter.add)
     assert not isinstance(Counter, type)
+    assert type(Counter).__name__ == "ActorClass(Counter)"
+    assert not hasattr(Counter, "__name__")
 
 
 @pytest.mark.sentences("S151")

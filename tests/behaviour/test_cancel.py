@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -59,12 +59,12 @@ def test_a_task_that_waits_for_an_argument_is_removed(bench: Bench) -> None:
     assert jray.get(producer) == "held"
 
 
-@pytest.mark.sentences("S112")
+@pytest.mark.sentences("S84", "S112")
 def test_a_running_task_is_interrupted(bench: Bench) -> None:
-    """A running task gets KeyboardInterrupt, and `get` raises TaskCancelledError."""
+    """It gets KeyboardInterrupt, leaves its CPUs, raises TaskCancelledError and isn't retried."""
     gate, here, interrupted = bench.gate(), bench.tally(), bench.gate("interrupted")
 
-    @jray.remote
+    @jray.remote(num_cpus=2, max_retries=5, retry_exceptions=True)
     def work() -> None:
         here.add()
         try:
@@ -79,33 +79,40 @@ def test_a_running_task_is_interrupted(bench: Bench) -> None:
     with pytest.raises(TaskCancelledError):
         jray.get(ref)
     interrupted.wait()
+    assert jray.get([echo.remote(n) for n in range(4)]) == [0, 1, 2, 3]
+    assert here.count() == 1
 
 
-@pytest.mark.sentences("S112")
+@pytest.mark.sentences("S84", "S112")
 def test_force_kills_the_worker(bench: Bench) -> None:
-    """force=True ends the process; `get` raises, and other tasks go on."""
-    gate, here = bench.gate(), bench.tally()
-    ref = hold.remote(gate, here)
+    """force=True ends the process; `get` raises, other tasks go on, and there is no retry."""
+    here = bench.tally()
+    ref = hold.options(num_cpus=2, max_retries=5, retry_exceptions=True).remote(bench.gate(), here)
     here.wait_for(1)
     jray.cancel(ref, force=True)
     with pytest.raises((TaskCancelledError, WorkerCrashedError)):
         jray.get(ref)
     wait_gone(int(str(here.notes()[0])))
-    assert jray.get(echo.remote(1)) == 1
-
-
-@pytest.mark.sentences("S84")
-@pytest.mark.parametrize("force", [True, False])
-def test_a_cancelled_task_is_not_retried(bench: Bench, force: bool) -> None:
-    """However many retries are left, a cancelled task runs once."""
-    gate, here = bench.gate(), bench.tally()
-    ref = hold.options(max_retries=5, retry_exceptions=True).remote(gate, here)
-    here.wait_for(1)
-    jray.cancel(ref, force=force)
-    with pytest.raises((TaskCancelledError, WorkerCrashedError)):
-        jray.get(ref)
-    jray.get([echo.remote(n) for n in range(4)])
+    assert jray.get([echo.remote(n) for n in range(4)]) == [0, 1, 2, 3]
     assert here.count() == 1
+
+
+@pytest.mark.sentences("S5", "S112")
+def test_a_borrower_may_cancel(bench: Bench) -> None:
+    """Whoever has the ref can cancel the task, though another process submitted it."""
+    gate, here = bench.gate(), bench.tally()
+
+    @jray.remote(num_cpus=0)
+    class Owner:
+        def submit(self) -> list[Any]:
+            return [hold.remote(gate, here)]
+
+    owner = Owner.remote()
+    (ref,) = jray.get(owner.submit.remote())
+    here.wait_for(1)
+    jray.cancel(ref)
+    with pytest.raises(TaskCancelledError):
+        jray.get(ref, timeout=30)
 
 
 @pytest.mark.sentences("S113")
@@ -144,54 +151,63 @@ def test_who_depends_on_a_cancelled_task_fails(bench: Bench) -> None:
     assert ran.count() == 0
 
 
+@jray.remote
+def child(gate: Gate, notes: Tally) -> None:
+    notes.add("here")
+    try:
+        gate.wait(60)
+    except KeyboardInterrupt:
+        notes.add("interrupted")
+        raise
+    notes.add("finished")
+
+
+@jray.remote
+def parent(gate: Gate, notes: Tally) -> None:
+    jray.get(child.remote(gate, notes))
+
+
 @pytest.mark.sentences("S115")
-def test_children_are_cancelled_too(bench: Bench) -> None:
-    """recursive=True, the default, also interrupts what the task submitted."""
-    gate, here, interrupted = bench.gate(), bench.tally(), bench.gate("interrupted")
+@pytest.mark.parametrize("recursive", [True, False])
+def test_children_are_cancelled_or_left(bench: Bench, recursive: bool) -> None:
+    """recursive=True, the default, also interrupts what the task submitted; False leaves it running."""
+    gate, notes = bench.gate(), bench.tally()
+    ref = parent.remote(gate, notes)
+    notes.wait_for(1)
+    if recursive:
+        jray.cancel(ref)
+    else:
+        jray.cancel(ref, recursive=False)
+    with pytest.raises(TaskCancelledError):
+        jray.get(ref)
+    if not recursive:
+        gate.open()
+    notes.wait_for(2)
+    assert notes.notes() == ["here", "interrupted" if recursive else "finished"]
+
+
+@differences.children_of_calls_are_cancelled
+@pytest.mark.sentences("S115")
+def test_children_of_an_actors_call_are_cancelled(bench: Bench) -> None:
+    """What a call of an actor submitted is interrupted with it, and the actor goes on."""
 
     @jray.remote
-    def child() -> None:
-        here.add()
-        try:
-            gate.wait(60)
-        except KeyboardInterrupt:
-            interrupted.open()
-            raise
+    class Parent:
+        def call(self, gate: Gate, notes: Tally) -> None:
+            jray.get(child.remote(gate, notes))
 
-    @jray.remote
-    def parent() -> None:
-        jray.get(child.remote())
+        def ping(self) -> int:
+            return 1
 
-    ref = parent.remote()
-    here.wait_for(1)
+    actor, notes = Parent.remote(), bench.tally()
+    ref = actor.call.remote(bench.gate(), notes)
+    notes.wait_for(1)
     jray.cancel(ref)
     with pytest.raises(TaskCancelledError):
         jray.get(ref)
-    interrupted.wait()
-
-
-@pytest.mark.sentences("S115")
-def test_children_can_be_left_alone(bench: Bench) -> None:
-    """recursive=False leaves what the task submitted running."""
-    gate, here, finished = bench.gate(), bench.tally(), bench.gate("finished")
-
-    @jray.remote
-    def child() -> None:
-        here.add()
-        gate.wait(60)
-        finished.open()
-
-    @jray.remote
-    def parent() -> None:
-        jray.get(child.remote())
-
-    ref = parent.remote()
-    here.wait_for(1)
-    jray.cancel(ref, recursive=False)
-    with pytest.raises(TaskCancelledError):
-        jray.get(ref)
-    gate.open()
-    finished.wait()
+    notes.wait_for(2)
+    assert notes.notes() == ["here", "interrupted"]
+    assert jray.get(actor.ping.remote()) == 1
 
 
 @jray.remote
@@ -224,7 +240,7 @@ def test_force_is_refused_for_actor_calls(bench: Bench) -> None:
 
 @pytest.mark.sentences("S114")
 def test_a_queued_actor_call_is_cancelled(bench: Bench) -> None:
-    """A call behind a running one raises TaskCancelledError; the running one isn't touched."""
+    """A call behind a running one raises TaskCancelledError in the end; the running one isn't touched."""
     sync, gate, here = Sync.remote(), bench.gate(), bench.tally()
     running = sync.hold.remote(gate, here)
     here.wait_for(1)
@@ -239,7 +255,7 @@ def test_a_queued_actor_call_is_cancelled(bench: Bench) -> None:
 @differences.cancelled_calls_do_not_run
 @pytest.mark.sentences("S114")
 def test_a_queued_actor_call_is_removed(bench: Bench) -> None:
-    """What is cancelled in the queue fails at once and never runs, and the call behind it does."""
+    """It fails while the running call goes on, never runs, and the call behind it does."""
     sync, gate, here, ran = Sync.remote(), bench.gate(), bench.tally(), bench.tally("ran")
     running = sync.hold.remote(gate, here)
     here.wait_for(1)
@@ -254,9 +270,10 @@ def test_a_queued_actor_call_is_removed(bench: Bench) -> None:
 
 
 @pytest.mark.sentences("S114")
-def test_a_running_actor_call_is_told(bench: Bench) -> None:
-    """In a running call of a plain actor is_canceled() turns true; the actor lives on."""
-    sync, here = Sync.remote(), bench.tally()
+@pytest.mark.parametrize("max_concurrency", [1, 2])
+def test_a_running_actor_call_is_told(bench: Bench, max_concurrency: int) -> None:
+    """In a running call of a plain or threaded actor is_canceled() turns true; the actor lives on."""
+    sync, here = Sync.options(max_concurrency=max_concurrency).remote(), bench.tally()
     ref = sync.watch.remote(here)
     here.wait_for(1)
     jray.cancel(ref)
@@ -293,6 +310,34 @@ def test_a_running_coroutine_is_cancelled(bench: Bench) -> None:
     assert jray.get(actor.ping.remote()) == 1
 
 
+@pytest.mark.sentences("S114", "S116")
+def test_an_async_generator_is_cancelled(bench: Bench) -> None:
+    """What it had made can be got; then a ref raises TaskCancelledError; the actor lives on."""
+    here = bench.tally()
+
+    @jray.remote
+    class Streamer:
+        async def endless(self) -> AsyncIterator[int]:
+            yield 1
+            here.add()
+            await asyncio.sleep(60)
+
+        async def ping(self) -> int:
+            return 1
+
+    streamer = Streamer.remote()
+    generator = streamer.endless.remote()
+    first = next(generator)
+    here.wait_for(1)
+    jray.cancel(generator)
+    assert jray.get(first) == 1
+    with pytest.raises(TaskCancelledError):
+        jray.get(next(generator))
+    with pytest.raises(StopIteration):
+        next(generator)
+    assert jray.get(streamer.ping.remote()) == 1
+
+
 @pytest.mark.sentences("S116")
 def test_a_generator_is_cancelled(bench: Bench) -> None:
     """What it had made can be got; then a ref raises TaskCancelledError."""
@@ -315,17 +360,6 @@ def test_a_generator_is_cancelled(bench: Bench) -> None:
         jray.get(next(generator))
     with pytest.raises(StopIteration):
         next(generator)
-
-
-@pytest.mark.sentences("S112")
-def test_a_cancelled_task_leaves_its_cpu(bench: Bench) -> None:
-    """After cancel the CPUs are there for others."""
-    gate, here = bench.gate(), bench.tally()
-    refs = [hold.remote(gate, here) for _ in range(2)]
-    here.wait_for(2)
-    for ref in refs:
-        jray.cancel(ref)
-    assert jray.get([echo.remote(n) for n in range(4)]) == [0, 1, 2, 3]
 
 
 @pytest.mark.sentences("S112")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import jray
+from jray.exceptions import TaskCancelledError
 from tests.behaviour import differences
 from tests.behaviour.support import Bench, Gate, Tally, wait_until
 
@@ -51,6 +52,16 @@ class Streamer:
     def plain(self) -> str:
         return "plain"
 
+    def gated(self, gates: list[Gate]) -> Iterator[int]:
+        for i, gate in enumerate(gates):
+            gate.wait()
+            yield i
+
+    def noted(self, n: int, made: Tally) -> Iterator[int]:
+        for i in range(n):
+            made.add(i)
+            yield i
+
 
 @jray.remote
 class AsyncStreamer:
@@ -58,6 +69,30 @@ class AsyncStreamer:
         for i in range(n):
             await asyncio.sleep(0)
             yield i
+
+    async def gated(self, gates: list[Gate]) -> AsyncIterator[int]:
+        for i, gate in enumerate(gates):
+            while not gate.is_open():  # noqa: ASYNC110 - the gate is a file
+                await asyncio.sleep(0.005)
+            yield i
+
+    async def noted(self, n: int, made: Tally) -> AsyncIterator[int]:
+        for i in range(n):
+            made.add(i)
+            yield i
+
+    async def plain(self) -> str:
+        return "plain"
+
+
+def make_streamer(kind: str) -> Any:
+    """An actor that streams: plain, with threads, or on an event loop."""
+    if kind == "async":
+        return AsyncStreamer.remote()
+    return Streamer.options(max_concurrency=2 if kind == "threaded" else 1).remote()
+
+
+KINDS = ["plain", "threaded", "async"]
 
 
 @pytest.mark.sentences("S117")
@@ -131,6 +166,49 @@ def test_back_pressure_pauses_the_producer(bench: Bench, ahead: int) -> None:
     with pytest.raises(StopIteration):
         next(generator)
     assert made.count() == 12
+
+
+@pytest.mark.sentences("S118")
+@pytest.mark.parametrize("kind", KINDS)
+def test_back_pressure_pauses_an_actor(bench: Bench, kind: str) -> None:
+    """A method is paused like a task, and its items come all the same."""
+    made = bench.tally()
+    generator = make_streamer(kind).noted.options(_generator_backpressure_num_objects=1).remote(5, made)
+    for taken in range(5):
+        assert made.count() <= taken + 2
+        assert jray.get(next(generator)) == taken
+    with pytest.raises(StopIteration):
+        next(generator)
+
+
+@pytest.mark.sentences("S116", "S118")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_paused_method_can_be_cancelled(bench: Bench, kind: str) -> None:
+    """A method that waits for its consumer ends when it is cancelled, and the actor goes on."""
+    streamer, made = make_streamer(kind), bench.tally()
+    generator = streamer.noted.options(_generator_backpressure_num_objects=1).remote(5, made)
+    assert jray.get(next(generator)) == 0
+    made.wait_for(2)
+    jray.cancel(generator)
+    assert jray.get(streamer.plain.remote(), timeout=30) == "plain"
+    with pytest.raises(TaskCancelledError):
+        jray.get(list(generator), timeout=30)
+    assert made.count() == 2
+
+
+@pytest.mark.sentences("S117")
+@pytest.mark.parametrize("kind", KINDS)
+def test_items_of_methods_do_not_wait_for_the_next(bench: Bench, kind: str) -> None:
+    """Two items made at once can be got while the third doesn't exist, also if another stream ends meanwhile."""
+    streamer, gates = make_streamer(kind), [bench.gate(str(n)) for n in range(3)]
+    gates[0].open()
+    gates[1].open()
+    generator = streamer.gated.remote(gates)
+    if kind != "plain":
+        assert jray.get(list(streamer.count.remote(3))) == [0, 1, 2]
+    assert jray.get([next(generator), next(generator)]) == [0, 1]
+    gates[2].open()
+    assert jray.get(list(generator)) == [2]
 
 
 @pytest.mark.sentences("S119")
@@ -216,6 +294,114 @@ def test_a_fixed_number_of_returns_of_a_generator() -> None:
     """num_returns=3 on a generator gives three refs."""
     refs = count.options(num_returns=3).remote(3)
     assert jray.get(refs) == [0, 1, 2]
+
+
+@pytest.mark.sentences("S120")
+def test_items_beyond_a_fixed_number_are_dropped() -> None:
+    """num_returns=2 gives the first two, and num_returns=1 the first."""
+    assert jray.get(count.options(num_returns=2).remote(10)) == [0, 1]
+    assert jray.get(count.options(num_returns=1).remote(10)) == 0
+
+
+@pytest.mark.sentences("S120")
+def test_a_generator_with_as_many_items_as_returns_runs_to_its_end(bench: Bench) -> None:
+    """What stands behind the last `yield` is run."""
+    end = bench.gate("end")
+
+    @jray.remote(num_returns=2)
+    def pair() -> Iterator[int]:
+        yield 1
+        yield 2
+        end.open()
+
+    assert jray.get(pair.remote()) == [1, 2]
+    end.wait()
+
+
+@pytest.mark.sentences("S120")
+@pytest.mark.parametrize("num_returns", [1, 2])
+def test_fewer_items_than_returns_are_an_error(num_returns: int) -> None:
+    """The return for which there is no item raises ValueError."""
+    refs = count.options(num_returns=num_returns).remote(num_returns - 1)
+    with pytest.raises(ValueError, match=f"num_returns={num_returns}"):
+        jray.get(refs if num_returns == 1 else refs[-1])
+
+
+@differences.fixed_returns_fail_together
+@pytest.mark.sentences("S75", "S120")
+def test_a_generator_with_fixed_returns_fails_in_each() -> None:
+    """An error after the first item, or too few items, is the error of the first return too."""
+    for ref in breaking.options(num_returns=2).remote(1):
+        with pytest.raises(ValueError, match="in the middle"):
+            jray.get(ref)
+    for ref in count.options(num_returns=2).remote(1):
+        with pytest.raises(ValueError, match="num_returns=2"):
+            jray.get(ref)
+
+
+@pytest.mark.sentences("S120")
+def test_a_dynamic_number_of_returns() -> None:
+    """num_returns="dynamic" gives one ref, whose value is an iterable of refs with a length."""
+    ref = count.options(num_returns="dynamic").remote(3)
+    assert isinstance(ref, jray.ObjectRef)
+    items = jray.get(ref)
+    assert isinstance(items, jray.DynamicObjectRefGenerator)
+    assert len(items) == 3
+    assert jray.get(list(items)) == [0, 1, 2]
+
+
+@pytest.mark.sentences("S82", "S88")
+def test_a_stream_that_failed_is_run_again_without_items_twice(bench: Bench) -> None:
+    """With retry_exceptions the retry's items follow those that were there."""
+    runs = bench.tally()
+
+    @jray.remote(max_retries=2, retry_exceptions=True)
+    def stumbling() -> Iterator[int]:
+        attempt = runs.add()
+        for i in range(3):
+            if i == attempt:
+                raise ValueError(attempt)
+            yield i
+
+    assert jray.get(list(stumbling.remote())) == [0, 1, 2]
+    assert runs.count() == 3
+
+
+@pytest.mark.sentences("S81", "S88", "S118")
+@pytest.mark.parametrize("ahead", [-1, 1])
+def test_a_stream_whose_worker_died_goes_on_where_it_was(bench: Bench, ahead: int) -> None:
+    """What was taken isn't delivered again, with back-pressure too; what the retry makes beyond it is."""
+    runs, taken = bench.tally(), bench.gate()
+
+    @jray.remote(max_retries=1, _generator_backpressure_num_objects=ahead)
+    def crashing() -> Iterator[tuple[int, int]]:
+        attempt = runs.add()
+        for i in range(6):
+            if attempt == 1 and i == 3:
+                taken.wait()
+                os._exit(1)
+            yield attempt, i
+
+    generator = crashing.remote()
+    first = jray.get([next(generator) for _ in range(3)])
+    taken.open()
+    assert first == [(1, 0), (1, 1), (1, 2)]
+    assert jray.get(list(generator), timeout=30) == [(2, 3), (2, 4), (2, 5)]
+
+
+@pytest.mark.sentences("S118", "S120")
+@pytest.mark.parametrize("kind", ["task", "plain", "async"])
+def test_a_dropped_generator_is_no_brake(bench: Bench, kind: str) -> None:
+    """A producer that is paused runs to its end when its consumer is gone."""
+    made = bench.tally()
+    call: Any = count if kind == "task" else (streamer := make_streamer(kind)).noted
+    generator = call.options(_generator_backpressure_num_objects=1).remote(5, made)
+    jray.get(next(generator))
+    del generator
+    gc.collect()
+    made.wait_for(5)
+    if kind != "task":
+        assert jray.get(streamer.plain.remote()) == "plain"
 
 
 @pytest.mark.sentences("S120")

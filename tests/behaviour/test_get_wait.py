@@ -242,22 +242,23 @@ def test_awaiting_a_ref_in_the_driver() -> None:
 
 @pytest.mark.sentences("S70")
 def test_refs_work_with_asyncios_tools(bench: Bench) -> None:
-    """gather, as_completed and wait_for take refs."""
+    """gather, as_completed and wait_for take refs; wait takes futures of them."""
     gate = bench.gate()
 
     async def main() -> None:
         assert await asyncio.gather(*[echo.remote(i) for i in range(20)]) == list(range(20))
-        seen = [await each for each in asyncio.as_completed([as_coroutine(echo.remote(i)) for i in range(5)])]
+        seen = [await each for each in asyncio.as_completed([echo.remote(i) for i in range(5)])]
         assert sorted(seen) == list(range(5))
         slow = after.remote(gate, "slow")
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(as_coroutine(slow), 0.1)
+            await asyncio.wait_for(slow, 0.1)
         gate.open()
         # What was abandoned here went on there.
         assert await slow == "slow"
-
-    async def as_coroutine(ref: Any) -> Any:
-        return await ref
+        futures = [asyncio.ensure_future(echo.remote(1)), asyncio.wrap_future(echo.remote(2).future())]
+        done, pending = await asyncio.wait(futures)
+        assert sorted(future.result() for future in done) == [1, 2]
+        assert not pending
 
     asyncio.run(main())
 

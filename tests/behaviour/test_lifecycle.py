@@ -128,7 +128,7 @@ def test_processes_started_by_workers_go_too(tmp_path: Path, mark: str) -> None:
     end_and_wait_for_all(driver, mark, 60)
 
 
-@pytest.mark.sentences("S136")
+@pytest.mark.sentences("S12", "S136")
 def test_init_after_shutdown(fresh: Callable[..., Any]) -> None:
     """After shutdown and init, functions and classes from before work; refs and handles don't (S12)."""
 
@@ -167,9 +167,6 @@ def check_stale(counter: Any, put: Any) -> None:
         jray.get(put, timeout=1)
 
 
-test_init_after_shutdown = pytest.mark.sentences("S12")(test_init_after_shutdown)
-
-
 @pytest.mark.skipif(ON_RAY, reason="Ray takes seconds for each cycle; the test above makes it do two")
 @pytest.mark.sentences("S136")
 def test_init_and_shutdown_again_and_again(fresh: Callable[..., Any]) -> None:
@@ -198,6 +195,65 @@ def test_a_second_init_is_an_error(fresh: Callable[..., Any]) -> None:
         jray.init(ignore_reinit_error=True)
         assert jray.get(jray.remote(lambda: 1).remote()) == 1
     assert not jray.is_initialized()
+
+
+# Joins a cluster and tells what it finds there.
+SECOND_DRIVER = """
+    import sys
+    import jray
+
+    address, namespace = sys.argv[1:]
+    jray.init(address=address, namespace=namespace or None, log_to_driver=False)
+    print("job", jray.get_runtime_context().get_job_id())
+    print("CPUs", jray.cluster_resources()["CPU"])
+    print("task", jray.get(jray.remote(num_cpus=0)(lambda: 5).remote()))
+    for name in ("kept", "detached"):
+        try:
+            print(name, jray.get(jray.get_actor(name).add.remote()))
+        except ValueError:
+            print(name, "unknown")
+
+    try:
+        jray.shutdown()
+        jray.init(address=address, num_cpus=1, log_to_driver=False)
+    except ValueError:
+        print("num_cpus refused")
+"""
+
+
+@pytest.mark.timeout(180, method="thread")
+@pytest.mark.sentences("S103", "S105", "S137", "S138")
+def test_drivers_of_one_cluster(tmp_path: Path, fresh: Callable[..., Any]) -> None:
+    """Others have jobs of their own, share the CPUs, and find named actors in the same namespace only."""
+    address = fresh(namespace="together").address_info["address"]
+
+    @jray.remote(num_cpus=0)
+    class Counter:
+        def __init__(self) -> None:
+            self.value = 0
+
+        def add(self) -> int:
+            self.value += 1
+            return self.value
+
+    kept = Counter.options(name="kept").remote()
+    detached = Counter.options(name="detached", lifetime="detached").remote()
+    assert jray.get([kept.add.remote(), detached.add.remote()]) == [1, 1]
+    seen = {}
+    for namespace in ("together", ""):
+        lines = run_driver(tmp_path, SECOND_DRIVER, address, namespace).splitlines()
+        seen[namespace] = dict(line.split(maxsplit=1) for line in lines if len(line.split()) == 2)
+    same, other = seen["together"], seen[""]
+    assert len({same["job"], other["job"], jray.get_runtime_context().get_job_id()}) == 3
+    assert {
+        "CPUs": "2.0",
+        "task": "5",
+        "kept": "2",
+        "detached": "2",
+        "num_cpus": "refused",
+    }.items() <= same.items()
+    assert {"CPUs": "2.0", "task": "5", "kept": "unknown", "detached": "unknown"}.items() <= other.items()
+    assert jray.get(kept.add.remote()) == 3
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 import jray
 import jray.util
 from jray.exceptions import ActorAlreadyExistsError
-from tests.behaviour.support import wait_gone, wait_until
+from tests.behaviour.support import Bench, wait_gone, wait_until
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -181,16 +181,22 @@ def test_get_if_exists_returns_the_living(name: str) -> None:
 
 
 @pytest.mark.sentences("S106")
-def test_get_if_exists_has_no_race(name: str) -> None:
-    """Creators at once, in threads and tasks, get one instance."""
-    options = Named.options(name=name, get_if_exists=True, lifetime="detached")
+def test_get_if_exists_has_no_race(name: str, bench: Bench) -> None:
+    """Creators at once, in the driver's threads and in six processes, get one instance."""
+    gate, here = bench.gate(), bench.tally()
 
     def create(_: int) -> int:
+        here.add()
+        gate.wait()
+        options = Named.options(name=name, get_if_exists=True, lifetime="detached")
         return jray.get(options.remote().pid.remote())
 
     with ThreadPoolExecutor(4) as pool:
-        pids = set(pool.map(create, range(4)))
-    pids |= set(jray.get([jray.remote(create).remote(n) for n in range(4)]))
+        in_threads = pool.map(create, range(4))
+        in_processes = [jray.remote(num_cpus=0)(create).remote(n) for n in range(6)]
+        here.wait_for(10)
+        gate.open()
+        pids = {*in_threads, *jray.get(in_processes)}
     assert len(pids) == 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 
 import jray
 from jray.exceptions import GetTimeoutError, OwnerDiedError
-from tests.behaviour.support import Bench, wait_until
+from tests.behaviour.engine import ON_RAY
+from tests.behaviour.support import Bench, run_driver, wait_until
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -286,6 +288,40 @@ def test_a_ref_captured_by_an_actor_class_can_be_got() -> None:
             return jray.get(captured)
 
     assert jray.get(Reader.remote().read.remote()) == "captured"
+
+
+@pytest.mark.sentences("S8")
+@pytest.mark.parametrize("variable", ["RAY_allow_out_of_band_object_ref_serialization", "jrays own"])
+def test_refs_may_be_kept_from_pickles_and_code(tmp_path: Path, variable: str) -> None:
+    """With the variable at 0, pickling a ref by hand or capturing it is refused; refs in values still travel."""
+    if variable == "jrays own":
+        if ON_RAY:
+            pytest.skip("the name is jray's own")
+        variable = "JRAY_ALLOW_OUT_OF_BAND_OBJECT_REF_SERIALIZATION"
+    script = """
+        import jray
+        from jray import cloudpickle
+        from jray.exceptions import OufOfBandObjectRefSerializationException
+
+        jray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+        ref = jray.put(1)
+
+        @jray.remote
+        class Capturing:
+            captured = ref
+
+        for refused in (
+            lambda: cloudpickle.dumps([ref]),
+            lambda: jray.remote(lambda: jray.get(ref)).remote(),
+            lambda: Capturing.remote(),
+        ):
+            try:
+                refused()
+            except OufOfBandObjectRefSerializationException:
+                print("refused")
+        print(jray.get(jray.get(jray.put([ref]))[0]), jray.get(jray.remote(lambda refs: jray.get(refs[0])).remote([ref])))
+    """
+    assert run_driver(tmp_path, script, env={variable: "0"}).split() == ["refused"] * 3 + ["1", "1"]
 
 
 @pytest.mark.sentences("S5", "S6")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import jray
+from tests.behaviour import differences
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -22,6 +23,11 @@ def generator() -> Iterator[int]:
 
 class Plain:
     def ping(self) -> int:
+        return 1
+
+
+class AsyncPlain:
+    async def ping(self) -> int:
         return 1
 
 
@@ -123,12 +129,45 @@ def test_an_unknown_option_is_told_the_known_ones() -> None:
 @pytest.mark.sentences("S149")
 @pytest.mark.parametrize(
     "options",
-    [{"num_gpus": 1.5}, {"resources": {"memory": 1}}],
+    [
+        {"num_gpus": 1.5},
+        {"resources": {"memory": 1}},
+        {"resources": {"object_store_memory": 1}},
+        {"scheduling_strategy": "FOO"},
+    ],
     ids=str,
 )
-def test_some_options_are_not_checked_at_decoration(options: dict[str, Any]) -> None:
-    """What Ray checks later may be decorated."""
-    assert jray.remote(**options)(function)
+@pytest.mark.parametrize("target", [function, Plain], ids=["task", "actor"])
+def test_some_options_are_refused_at_the_call(options: dict[str, Any], target: Any) -> None:
+    """Ray checks these later than at the decoration: ValueError comes from `.remote()`."""
+    remote = jray.remote(**options)(target)
+    with pytest.raises(ValueError):  # noqa: PT011 - each has words of its own
+        remote.remote()
+
+
+@pytest.mark.sentences("S149")
+@pytest.mark.parametrize(("cls", "options"), [(AsyncPlain, {}), (Plain, {"max_concurrency": 2})], ids=str)
+def test_a_concurrent_actor_can_not_run_in_order(cls: Any, options: dict[str, Any]) -> None:
+    """allow_out_of_order_execution=False on an async or threaded actor is refused by `.remote()`."""
+    remote = jray.remote(allow_out_of_order_execution=False, **options)(cls)
+    with pytest.raises(ValueError, match="order"):
+        remote.remote()
+
+
+@pytest.mark.sentences("S149")
+@pytest.mark.parametrize("options", [{"max_concurrency": 0}, {"max_pending_calls": 0}], ids=str)
+def test_zero_stands_for_the_default(options: dict[str, Any]) -> None:
+    """An actor with a limit of 0 works as one without."""
+    assert jray.get(jray.remote(**options)(Plain).remote().ping.remote()) == 1
+
+
+@differences.unknown_environment_fields_are_refused
+@pytest.mark.sentences("S149")
+def test_an_unknown_field_of_an_environment_is_refused_at_the_call() -> None:
+    """It may be decorated; `.remote()` names the field."""
+    remote = jray.remote(runtime_env={"unheard_of": 1})(function)
+    with pytest.raises(ValueError, match="unheard_of"):
+        remote.remote()
 
 
 @pytest.mark.sentences("S150")
@@ -136,21 +175,45 @@ def test_options_have_remote_and_nothing_to_get() -> None:
     """What `.options` gives can be called by `.remote()` only."""
     wrapped = jray.remote(function).options(num_cpus=0)
     assert jray.get(wrapped.remote()) == 1
-    assert not hasattr(wrapped, "options")
-    with pytest.raises(TypeError):
-        wrapped()  # type: ignore[operator]
+    made: list[Any] = [wrapped, jray.remote(Plain).options(num_cpus=0)]
+    for each in made:
+        assert [name for name in dir(each) if name[:1] != "_"] == ["bind", "remote"]
+        with pytest.raises(TypeError):
+            each()
+
+
+@pytest.mark.sentences("S120", "S148")
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"num_returns": -1}, ValueError),
+        ({"num_returns": "streaming"}, ValueError),
+        ({"unheard_of": 1}, TypeError),
+    ],
+    ids=str,
+)
+def test_bad_options_of_one_method_call_are_refused(options: dict[str, Any], error: type[Exception]) -> None:
+    """`handle.method.options(...).remote()` sends nothing that can't be."""
+    plain = jray.remote(Plain).remote()
+    with pytest.raises(error):
+        plain.ping.options(**options).remote()
 
 
 @pytest.mark.sentences("S150")
 def test_method_takes_known_options_only() -> None:
-    """`@method` without options is fine; with an unknown one it raises AssertionError."""
+    """`@method` bare and without options is fine; with an unknown one it raises AssertionError."""
 
     class Fine:
         @jray.method()
         def ping(self) -> int:
             return 1
 
-    assert jray.get(jray.remote(Fine).remote().ping.remote()) == 1
+        @jray.method
+        def pong(self) -> int:
+            return 2
+
+    fine = jray.remote(Fine).remote()
+    assert jray.get([fine.ping.remote(), fine.pong.remote()]) == [1, 2]
     with pytest.raises(AssertionError):
         jray.method(bogus=1)(lambda self: None)
 

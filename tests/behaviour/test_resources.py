@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import jray
 from jray.exceptions import ActorUnschedulableError, TaskUnschedulableError
 from jray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tests.behaviour import differences
-from tests.behaviour.support import Bench, Gate, Meter, Tally, wait_until
+from tests.behaviour.support import Bench, Gate, Meter, Tally, run_driver, wait_until
 
 pytestmark = pytest.mark.usefixtures("idle")
 
@@ -341,6 +343,38 @@ def test_a_task_without_gpus_has_no_gpu_ids() -> None:
     assert (ids, accelerators) == ([], [])
 
 
+SEE_GPUS = """
+    import os
+    import jray
+
+    jray.init(num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
+
+    @jray.remote(num_cpus=0)
+    def see():
+        ids = jray.get_gpu_ids(), jray.get_runtime_context().get_accelerator_ids()["GPU"]
+        visible = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
+        return [",".join(sorted(map(str, each))) or "none" for each in (*ids, visible)]
+
+    for num_gpus in (1, 2, 0):
+        print(*jray.get(see.options(num_gpus=num_gpus).remote()))
+"""
+
+
+@pytest.mark.sentences("S56", "S57")
+@pytest.mark.parametrize(
+    ("env", "seen"),
+    [
+        ({}, "3 3 3, 3,5 3,5 3,5, none none 3,5"),
+        ({"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}, "3 3 3,5, 3,5 3,5 3,5, none none 3,5"),
+    ],
+    ids=["set", "not set"],
+)
+def test_gpus_are_those_that_the_driver_sees(tmp_path: Path, env: dict[str, str], seen: str) -> None:
+    """Ids are entries of the driver's CUDA_VISIBLE_DEVICES; a task without GPUs, or told so, finds it unchanged."""
+    output = run_driver(tmp_path, SEE_GPUS, env={"CUDA_VISIBLE_DEVICES": "3,5"} | env)
+    assert output.splitlines() == seen.split(", ")
+
+
 @pytest.mark.sentences("S37", "S57")
 def test_a_gpu_task_ends_its_worker() -> None:
     """A worker that ran a GPU task runs no other one, so that the GPU's memory is freed."""
@@ -462,6 +496,25 @@ def test_totals_of_a_node_must_be_whole(fresh: Callable[..., Any], options: dict
     """`init` refuses a fraction as a node's total with ValueError."""
     with pytest.raises((ValueError, TypeError)):
         fresh(**options)
+    assert not jray.is_initialized()
+
+
+@pytest.mark.sentences("S64")
+def test_what_a_node_has_is_found_out(fresh: Callable[..., Any]) -> None:
+    """CPUs are those that this process may use; memory and store together are no more than the machine's."""
+    fresh(num_cpus=None)
+    total, machine = jray.cluster_resources(), psutil.virtual_memory().total
+    assert 1 <= total["CPU"] <= len(os.sched_getaffinity(0))
+    assert total["CPU"] == int(total["CPU"])
+    assert 0 < total["object_store_memory"] <= 0.31 * machine
+    assert 0 < total["memory"] <= machine - total["object_store_memory"]
+
+
+@pytest.mark.sentences("S64")
+def test_a_store_can_be_too_small(fresh: Callable[..., Any]) -> None:
+    """A store in which nothing would fit is refused with ValueError."""
+    with pytest.raises(ValueError, match="store"):
+        fresh(object_store_memory=1)
     assert not jray.is_initialized()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -322,6 +323,22 @@ def test_an_unpicklable_capture_is_a_type_error_that_names_the_variable() -> Non
 
     with pytest.raises(TypeError, match="forbidden"):
         use.remote()
+
+
+@pytest.mark.sentences("S24")
+def test_inspect_serializability_finds_the_culprit() -> None:
+    """It tells whether a value can be pickled, and which object inside it can't."""
+    forbidden = threading.Lock()
+
+    def use() -> bool:
+        return forbidden.locked()
+
+    with open(os.devnull, "w") as nowhere:
+        assert jray.util.inspect_serializability([1, Point(2)], print_file=nowhere) == (True, set())
+        for value in (forbidden, use):
+            can, failures = jray.util.inspect_serializability(value, name="it", print_file=nowhere)
+            assert not can
+            assert [failure.obj for failure in failures] == [forbidden]
 
 
 @pytest.mark.sentences("S24")

@@ -11,8 +11,9 @@ import psutil
 import pytest
 
 import jray
+import jray.util.state
 from tests.behaviour import differences
-from tests.behaviour.support import Bench, wait_gone, wait_until
+from tests.behaviour.support import Bench, run_driver, wait_gone, wait_until
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -280,6 +281,25 @@ def test_a_task_runs_in_the_drivers_folder() -> None:
     assert Path(jray.get(cwd.remote())) == Path.cwd()
 
 
+@pytest.mark.sentences("S38")
+def test_a_task_finds_modules_beside_the_drivers_script(tmp_path: Path) -> None:
+    """A module in the folder of the driver's script is imported by tasks, not sent by value."""
+    (tmp_path / "beside_the_script.py").write_text(
+        "import os\n\ndef where():\n    return __file__, os.getpid()\n"
+    )
+    script = """
+        import os
+        import beside_the_script
+        import jray
+
+        jray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+        path, pid = jray.get(jray.remote(beside_the_script.where).remote())
+        assert path == beside_the_script.__file__ and pid != os.getpid()
+        print("found")
+    """
+    assert run_driver(tmp_path, script).split() == ["found"]
+
+
 @pytest.mark.sentences("S39")
 @pytest.mark.skipif("OMP_NUM_THREADS" in os.environ, reason="a value set by the user is kept")
 @pytest.mark.parametrize(("num_cpus", "threads"), [(0.5, "1"), (1, "1"), (2, "2")])
@@ -295,15 +315,16 @@ def test_omp_threads_follow_num_cpus(num_cpus: float, threads: str) -> None:
 
 @pytest.mark.sentences("S39")
 @pytest.mark.skipif("OMP_NUM_THREADS" in os.environ, reason="a value set by the user is kept")
-def test_omp_threads_in_an_actor_are_one() -> None:
-    """An actor without num_cpus gets OMP_NUM_THREADS=1."""
+@pytest.mark.parametrize(("options", "threads"), [({}, "1"), ({"num_cpus": 2}, "2")], ids=str)
+def test_omp_threads_in_an_actor(options: dict[str, Any], threads: str) -> None:
+    """An actor has as many as it has CPUs, and one without num_cpus."""
 
     @jray.remote
     class Reader:
         def read(self) -> str | None:
             return os.environ.get("OMP_NUM_THREADS")
 
-    assert jray.get(Reader.remote().read.remote()) == "1"
+    assert jray.get(Reader.options(**options).remote().read.remote()) == threads
 
 
 @pytest.mark.sentences("S39", "S40")
@@ -381,6 +402,29 @@ def test_a_remote_function_keeps_name_and_doc() -> None:
 
     assert documented.__name__ == "documented"
     assert documented.__doc__ == "What it does."
+
+
+@pytest.mark.only("jray", "Ray's state API needs the dashboard, which these clusters lack")
+def test_tasks_without_events_are_not_listed() -> None:
+    """With enable_task_events=False the state API doesn't know of a task, or of an actor's calls."""
+
+    @jray.remote
+    def listed() -> None: ...
+
+    @jray.remote(enable_task_events=False)
+    def unlisted() -> None: ...
+
+    class Quiet:
+        def call(self) -> None: ...
+
+        @jray.method(enable_task_events=True)
+        def loud(self) -> None: ...
+
+    actor = jray.remote(enable_task_events=False)(Quiet).remote()
+    jray.get([listed.remote(), unlisted.remote(), actor.call.remote(), actor.loud.remote()])
+    names = {task.func_or_class_name for task in jray.util.state.list_tasks(limit=10_000)}
+    assert {name.rpartition(".")[2] for name in names} >= {"listed", "loud"}
+    assert not {name.rpartition(".")[2] for name in names} & {"unlisted", "call"}
 
 
 @pytest.mark.sentences("S45")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import jray.notebook
-from jray._core.client.frontend import Output, OutputKind, TerminalFrontend, get_frontend, set_frontend
+from jray._core.frontend import Output, OutputKind, TerminalFrontend, get_frontend, set_frontend
 
 
 def said(text: str, kind: str = OutputKind.STDOUT, task: str = "t") -> Output:
@@ -62,7 +62,7 @@ def test_the_terminal_is_the_front_end_of_a_process_that_sets_none() -> None:
 
 SETUP = """
     import threading
-    from jray._core.client.frontend import Output, get_frontend
+    from jray._core.frontend import Output, get_frontend
     import jray.notebook
     jray.notebook.activate()
     def write(cell, text, task="aa", kind="stdout", data=None):

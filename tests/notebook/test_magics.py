@@ -16,7 +16,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 from jray import exceptions
-from jray._core.client.frontend import Output, get_frontend, set_frontend
+from jray._core.frontend import Output, get_frontend, set_frontend
 from jray._core.refs import ObjectRef
 from jray.notebook.remote import RemoteCell
 

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jray._core.client.frontend import Output, OutputKind
+from jray._core.frontend import Output, OutputKind
 from jray.notebook.outbox import Message, Outbox
 
 
