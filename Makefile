@@ -17,7 +17,7 @@ QUICKSTART := 01-quickstart
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run lab test test-ray bench lint format clean distclean
+.PHONY: help run lab test test-compat test-ray bench lint format clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -28,11 +28,14 @@ run: $(VENV)/.test-$(KEY) ## set up .venv and run the quickstart notebook here, 
 lab: $(VENV)/.lab-$(KEY) ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS) notebooks
 
+test-compat: $(VENV)/.compat-$(KEY) ## run libraries and programs written for Ray on jray
+	$(BIN)/python -m pytest tests/compat $(PYTEST_ARGS)
+
 # One process at a time: behaviour tests start clusters of their own, and would share the CPUs they count on.
 # Both suites run even if the first fails, and either failing fails the target.
 test: $(VENV)/.test-$(KEY) ## run all tests, then the notebooks against their saved outputs
 	@status=0; \
-	$(BIN)/python -m pytest $(PYTEST_ARGS) || status=$$?; \
+	$(BIN)/python -m pytest --ignore=tests/compat/test_libraries.py --ignore=tests/compat/test_dask.py $(PYTEST_ARGS) || status=$$?; \
 	JRAY_NONINTERACTIVE=1 $(BIN)/python -m pytest $(NBVAL) notebooks || status=$$?; \
 	exit $$status
 
@@ -63,12 +66,15 @@ define set-up
 	@echo "Setting up $(@D) with [$(1)]: a minute or so, once"
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/$(PIP) install --editable '.[$(1)]'
-	@find $(@D) -maxdepth 1 -name '.*-[0-9]*' ! -name '*-$(KEY)' -delete
+	@find $(@D) -mindepth 1 -maxdepth 1 -name '.*-[0-9]*' ! -name '*-$(KEY)' -delete
 	@touch $@
 endef
 
 $(VENV)/.test-$(KEY):
 	$(call set-up,test)
+
+$(VENV)/.compat-$(KEY):
+	$(call set-up,test$(comma)compat)
 
 $(VENV)/.lab-$(KEY):
 	$(call set-up,test$(comma)lab)
@@ -77,4 +83,4 @@ $(VENV)/.dev-$(KEY):
 	$(call set-up,test$(comma)dev)
 
 $(VENV_RAY)/.test-ray-$(KEY):
-	$(call set-up,test$(comma)ray)
+	$(call set-up,test$(comma)reference)
