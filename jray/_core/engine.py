@@ -78,6 +78,89 @@ class Whereabouts:
 
 
 @dataclasses.dataclass(slots=True)
+class Tally:
+    """How far the calls of one function are that one cell has submitted from this process."""
+
+    cell: int
+    name: str
+    is_actor_call: bool = False
+    submitted: int = 0
+    finished: int = 0
+    failed: int = 0  #: with those that were cancelled
+    cancelled: int = 0
+    running: int = 0  #: of those without an outcome; only in snapshots
+    last_error: Any = None  #: of the last call that failed: an exception, or one pickled
+
+    @property
+    def ended(self) -> int:
+        return self.finished + self.failed
+
+    @property
+    def waiting(self) -> int:
+        """How many have neither begun nor an outcome."""
+        return max(0, self.submitted - self.ended - self.running)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Span:
+    """What one worker ran for a while: one call, or short ones of one function in a row."""
+
+    worker_id: str
+    pid: int
+    actor: str  #: class of the actor; "" for a worker of tasks
+    name: str
+    cell: int
+    start_ms: float  #: since the epoch
+    end_ms: float | None  #: None: it runs
+    calls: int = 1
+    failed: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Demand:
+    """What waits for resources, and why."""
+
+    name: str  #: of the function or actor class that asked first
+    cell: int
+    wanted: int  #: workers asked for
+    reason: str  #: as a clause: "waits for 1 CPU: 2 of 2 are in use"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stopped:
+    """What a stop found."""
+
+    running: int
+    waiting: int
+
+
+class Watch(Protocol):
+    """Tells front ends what runs for a cell, and stops it."""
+
+    def tallies(self, cell: int | None = None) -> list[Tally]:
+        """Return snapshots for a cell, or for all: one for each function, in the order of their first calls.
+
+        Cheap, and asks nobody.
+        """
+
+    def spans(self, cell: int | None, since_ms: float, resolution_ms: float) -> list[Span]:
+        """Return what workers ran for a cell and that had not ended by `since_ms`, in the order of their starts.
+
+        Calls shorter than `resolution_ms` come many in a span.  Blocks until the workers have answered or their time
+        is over; one that does not answer is missing.
+        """
+
+    def demands(self) -> list[Demand]:
+        """Return what waits for resources in the whole cluster.  Blocks for an answer."""
+
+    def stop(self, cell: int, *, force: bool) -> Stopped:
+        """Cancel what a cell has submitted from this process and what that has submitted in turn; returns at once.
+
+        With *force*, the processes that run it are ended.  Calls of actors are cancelled but never forced.
+        """
+
+
+@dataclasses.dataclass(slots=True)
 class Rows:
     """An answer about the cluster's state."""
 
@@ -205,6 +288,8 @@ class Engine(Protocol):
     def actors(self) -> Actors: ...
     @property
     def cluster(self) -> Cluster: ...
+    @property
+    def watch(self) -> Watch: ...
 
     job_id: bytes
     node_id: bytes

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from jray._core.client.arguments import are_plain, pack
@@ -14,7 +15,7 @@ from jray._core.client.pump import Waiter
 from jray._core.client.remote_actor import CallTemplate, RemoteActor
 from jray._core.client.results import returns_number
 from jray._core.client.tasks import VISIT_EVERY
-from jray._core.engine import ActorExists, ActorPlan, CallPlan
+from jray._core.engine import ActorExists, ActorPlan, CallPlan, Tally
 from jray._core.environments import normalize
 from jray._core.machine.actors import DEAD, ActorView
 from jray._core.refs import ATOM, ERROR, ObjectRef
@@ -216,7 +217,9 @@ class ActorSubmitter:
         retry = tuple(retry) if isinstance(retry, list) else retry
         told = options.enable_task_events
         is_told = plan.enable_task_events if told is None else told
-        return CallTemplate(wire, retries, retry, f"{plan.class_name}.{plan.method}", is_told=is_told)
+        function_name = f"{plan.class_name}.{plan.method}"
+        tally = self._client.watch.tally(plan.cell, wire.name, is_actor_call=True)
+        return CallTemplate(wire, retries, retry, function_name, tally, is_told=is_told)
 
     def call(
         self,
@@ -254,6 +257,7 @@ class ActorSubmitter:
         try:
             with client.lock:
                 client.tasks.pending[number] = task
+                template.tally.submitted += 1
                 actor.submit(task)
         finally:
             shield.leave()
@@ -272,6 +276,14 @@ class ActorSubmitter:
             raise TypeError("exit_actor called on a non-actor worker.")
         raise ActorExit(0)
 
+    def running_locked(self) -> Iterator[PendingTask]:
+        """Return the calls that run, as far as is known here: an ordered actor's first, all of others."""
+        for actor in self._actors.values():
+            inflight = iter(actor.inflight.values())
+            if actor.is_ordered:
+                inflight = islice(inflight, 1)
+            yield from inflight
+
     def peer_lost(self, peer: Peer) -> None:
         actor: RemoteActor | None = peer.actor
         if actor is not None and actor.peer is peer:
@@ -287,4 +299,6 @@ class ActorSubmitter:
                 actor.queue.clear()
 
 
-_CREATION = CallTemplate(MethodTemplate(0, "__init__", "__init__", 0, "", 0), 0, False, "__init__")
+_CREATION = CallTemplate(
+    MethodTemplate(0, "__init__", "__init__", 0, "", 0), 0, False, "__init__", Tally(0, "__init__")
+)

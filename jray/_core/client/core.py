@@ -27,6 +27,7 @@ from jray._core.client.peers import Peer, Peers
 from jray._core.client.pump import Pump, Waiter
 from jray._core.client.reports import Reports
 from jray._core.client.tasks import TaskSubmitter
+from jray._core.client.watch import Watching
 from jray._core.config import Config
 from jray._core.engine import Whereabouts
 from jray._core.environments import Environment
@@ -128,6 +129,7 @@ class CoreClient:
         self.actors = ActorSubmitter(self)
         self.cluster = ClusterView(self)
         self.reports = Reports(self)
+        self.watch = Watching(self)
         self.peers = Peers(reactor, address, self._hello, self.handle, self._peer_closed)
         self.node = NodeLink(node_socket, reactor, self.lock, self.handle, self._node_closed)
         self.node.pump = self.pump

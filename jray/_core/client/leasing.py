@@ -5,6 +5,8 @@ What is pushed to whom is decided by `jray._core.machine.dispatch`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +69,12 @@ class Leasing:
                 queue = self._queues[key] = OwnerQueue(machine, units, details)
                 self._by_number.append(queue)
             return queue
+
+    def running_locked(self) -> Iterator[Any]:
+        """Return the tasks that run, as far as is known here: the first of each worker's."""
+        for queue in self._by_number:
+            for lease in queue.machine.leases.values():
+                yield from islice(lease.inflight.values(), 1)
 
     # -- dispatching ------------------------------------------------------------------------------
 

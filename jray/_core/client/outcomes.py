@@ -55,6 +55,7 @@ class Outcomes:
                         for waiter in waiters:
                             waiter(ref)
                     task.ended_s = now
+                    task.template.tally.finished += 1
                     task.refs = task.payload = task.pins = task.dependencies = None
                     remember(task)
                 else:
@@ -88,6 +89,15 @@ class Outcomes:
 
     def _ended(self, task: PendingTask, error: Any) -> None:
         task.ended_s = monotonic()
+        tally = task.template.tally
+        if error is None:
+            tally.finished += 1
+        else:
+            tally.failed += 1
+            if isinstance(error, TaskCancelledError):
+                tally.cancelled += 1
+            else:
+                tally.last_error = error
         task.payload = error
         task.strip()
         self._client.reports.ended.append(task)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jray._core.client.functions import ExportedCode
 from jray._core.client.streams import Stream
+from jray._core.engine import Tally
 from jray._core.refs import ObjectRef
 from jray._core.specs import FunctionTemplate
 
@@ -19,7 +20,7 @@ class RemoteTemplate:
 
     __slots__ = (
         "code", "function_name", "is_told", "max_retries", "name", "num_returns", "queue", "refusal", "retry_exceptions",
-        "timing", "wire",
+        "tally", "timing", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -31,8 +32,10 @@ class RemoteTemplate:
         refusal: BaseException | None,
         function_name: str,
         is_told: bool,
+        tally: Tally,
     ) -> None:
         self.wire = wire
+        self.tally = tally
         #: the error of every call, if the scheduling strategy allows no node
         self.refusal = refusal
         self.code = code

@@ -7,6 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from jray._core.client.pending import PendingTask
+from jray._core.engine import Tally
 from jray._core.frontend import Output, OutputKind
 from jray._core.machine.actors import ALIVE, DEAD, ActorView
 from jray._core.machine.dispatch import Timing
@@ -34,7 +35,8 @@ class CallTemplate:
     """What the calls of one method, with the same options and from the same cell, share here."""
 
     __slots__ = (
-        "function_name", "is_told", "max_task_retries", "name", "num_returns", "retry_exceptions", "timing", "wire",
+        "function_name", "is_told", "max_task_retries", "name", "num_returns", "retry_exceptions", "tally",
+        "timing", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -43,10 +45,12 @@ class CallTemplate:
         max_task_retries: int,
         retry_exceptions: Any,
         function_name: str,
+        tally: Tally,
         *,
         is_told: bool = True,
     ) -> None:
         self.wire = wire
+        self.tally = tally
         self.function_name = function_name
         self.timing = _NO_TIMING
         self.name = wire.name

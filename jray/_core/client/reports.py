@@ -54,9 +54,32 @@ class Reports:
         #: in a worker: what runs here, as (task id, name, start, is blocked), and what ran, as (task id, start, end)
         self.running: Callable[[], list[tuple[bytes, str, float, bool]]] = list
         self.executed: Callable[[], list[tuple[bytes, float, float]]] = list
+        #: in a worker: (actor class, name, cell, start, end, calls, failed) of what ran for a cell since then
+        self.spans: Callable[[int | None, float, float], Sequence[tuple[Any, ...]]] = lambda *_: ()
 
-    def tell(self, kind: str, filters: Sequence[Filter], limit: int, detail: bool) -> dict[str, Any]:
-        """Return this process's part of an answer: rows (at most *limit*), how many there are, and counts."""
+    def tell(self, kind: str, filters: Sequence[Any], limit: int, detail: bool) -> Any:
+        """Return this process's part of an answer about "tasks", "objects" or "spans"."""
+        return (
+            self._tell_spans(*filters) if kind == "spans" else self._tell_rows(kind, filters, limit, detail)
+        )
+
+    def _tell_spans(self, cell: int | None, since_ms: float, resolution_ms: float) -> list[tuple[Any, ...]]:
+        """Return the fields of `jray._core.engine.Span`, for each."""
+        client = self._client
+        worker_id = "" if client.worker is None else client.worker.worker_id.hex()
+        offset = self._wall.offset_s()
+        return [
+            (
+                worker_id, client.pid, actor, name, of_cell, _ms(start + offset),
+                None if end is None else _ms(end + offset), calls, failed,
+            )
+            for actor, name, of_cell, start, end, calls, failed in self.spans(
+                cell, since_ms / 1000 - offset, resolution_ms / 1000
+            )
+        ]  # fmt: skip
+
+    def _tell_rows(self, kind: str, filters: Sequence[Filter], limit: int, detail: bool) -> dict[str, Any]:
+        """Return rows (at most *limit*), how many there are, and counts."""
         found = self._task_rows(detail=detail) if kind == "tasks" else self._object_rows()
         rows: list[dict[str, Any]] = []
         total = 0

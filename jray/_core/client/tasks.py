@@ -65,7 +65,10 @@ class TaskSubmitter:
         error = TaskUnschedulableError(f"The task {name} cannot be scheduled: {reason}.") if reason else None
         retry = tuple(retry) if isinstance(retry, list) else retry
         function_name = plan.function.__qualname__
-        return RemoteTemplate(wire, code, queue, retry, error, function_name, options.enable_task_events)
+        tally = client.watch.tally(plan.cell, name)
+        return RemoteTemplate(
+            wire, code, queue, retry, error, function_name, options.enable_task_events, tally
+        )
 
     def submit(
         self, template: RemoteTemplate, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NO_KWARGS
@@ -84,6 +87,7 @@ class TaskSubmitter:
         machine = template.queue.machine
         with client.lock:
             self.pending[number] = task
+            template.tally.submitted += 1
             refusal = template.refusal or client.loss
             if refusal is not None:
                 client.outcomes.fail(task, refusal)

@@ -183,6 +183,7 @@ class ActorHost:
             self._forget(task)
         self._client.objects.settle_borrows(task.peer)
         if result is not None:
+            task.has_failed = result[1] == ERROR
             self._executor.send_result(task.peer, result)
         if self.is_exiting:
             self._executor.exit_when_idle(_EXIT_REASON)
@@ -242,6 +243,7 @@ class ActorHost:
         if self._client.objects._untold:
             self._client.objects.settle_borrows(task.peer)
         if result is not None:
+            task.has_failed = result[1] == ERROR
             self._executor.send_result(task.peer, result)
         if self.is_exiting and not self._running and not self._stop.done():
             self._stop.set_result(None)

@@ -29,6 +29,7 @@ from jray._core.specs import FunctionTemplate
 from jray._core.wire import messages
 from jray._core.worker.output import OutputRouter
 from jray._core.worker.running import RunningTask, current_task
+from jray._core.worker.spans import SpanRow, span_rows
 from jray._core.worker.tracebacks import remember_sources, task_error
 from jray.exceptions import RayTaskError
 
@@ -112,6 +113,7 @@ class Executor:
         handlers[messages.TRANSIT_DONE] = self._on_transit_done
         client.reports.running = self._running
         client.reports.executed = self._executed
+        client.reports.spans = self._spans
         client.context.on_waiting = self._waiting  # type: ignore[attr-defined]
         client.context.on_resumed = self._resumed  # type: ignore[attr-defined]
 
@@ -278,6 +280,7 @@ class Executor:
         if self._calls_left:
             self._count_call(task)
         if result is not None:
+            task.has_failed = result[1] == ERROR
             self._hold(peer, result, took_us)
         if not self.inbox or function.flush_first or function.num_returns < 0:
             self.flush()
@@ -591,6 +594,15 @@ class Executor:
 
     def _executed(self) -> list[tuple[bytes, float, float]]:
         return [(task.task_id, task.started_s, task.ended_s) for task in list(self.ran)]
+
+    def _spans(self, cell: int | None, since_s: float, resolution_s: float) -> list[SpanRow]:
+        """Return what ran since then, and what runs, for a cell."""
+        tasks = [task for task in (self.current,) if task is not None and task.number]
+        ran = list(self.ran)
+        if self.host is not None:
+            tasks += self.host.running_tasks()
+        actor = "" if self.host is None else self.host.spec.class_name
+        return span_rows(tasks, ran, cell, since_s, resolution_s, actor)
 
     # -- the end ----------------------------------------------------------------------------------
 

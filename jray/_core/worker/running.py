@@ -14,8 +14,8 @@ class RunningTask:
     """A task, or an actor's call, that runs here."""
 
     __slots__ = (
-        "consumed", "ended_s", "is_actor_call", "is_cancelled", "name", "number", "peer", "started_s", "template",
-        "waiter",
+        "consumed", "ended_s", "has_failed", "is_actor_call", "is_cancelled", "name", "number", "peer", "started_s",
+        "template", "waiter",
     )  # fmt: skip
 
     def __init__(self, peer: Peer, number: int, template: Any, *, is_actor_call: bool) -> None:
@@ -25,6 +25,7 @@ class RunningTask:
         self.name: str = template.name
         self.is_actor_call = is_actor_call
         self.is_cancelled = False
+        self.has_failed = False
         #: when its code began, by the monotonic clock; 0: not yet
         self.started_s = 0.0
         self.ended_s = 0.0

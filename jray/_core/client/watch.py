@@ -1,0 +1,86 @@
+"""Owns what front ends are shown while work runs: counts by cell and function, spans of workers, what is stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from jray._core.engine import Demand, Span, Stopped, Tally
+
+if TYPE_CHECKING:
+    from jray._core.client.core import CoreClient
+
+#: counts of the functions called longest ago are forgotten beyond this many
+_MOST_TALLIES = 4096
+
+
+class Watching:
+    """The counts of this process, and questions to the others: see `jray._core.engine.Watch`."""
+
+    def __init__(self, client: CoreClient) -> None:
+        self._client = client
+        self._tallies: OrderedDict[tuple[int, str], Tally] = OrderedDict()
+
+    def tally(self, cell: int, name: str, *, is_actor_call: bool = False) -> Tally:
+        """Return the counts of a function's calls from a cell, which its templates share."""
+        with self._client.lock:
+            tally = self._tallies.get((cell, name))
+            if tally is None:
+                tally = self._tallies[cell, name] = Tally(cell, name, is_actor_call)
+                if len(self._tallies) > _MOST_TALLIES:
+                    self._tallies.popitem(last=False)
+            return tally
+
+    def tallies(self, cell: int | None = None) -> list[Tally]:
+        """Return snapshots of the counts."""
+        client = self._client
+        with client.lock:
+            found = {
+                id(tally): dataclasses.replace(tally)
+                for (of_cell, _), tally in self._tallies.items()
+                if cell is None or of_cell == cell
+            }
+            if any(tally.submitted > tally.ended for tally in found.values()):
+                for task in [*client.leasing.running_locked(), *client.actors.running_locked()]:
+                    tally = found.get(id(task.template.tally))
+                    if tally is not None:
+                        tally.running += 1
+        return list(found.values())
+
+    def spans(self, cell: int | None, since_ms: float, resolution_ms: float) -> list[Span]:
+        """Ask all workers what they ran."""
+        answers, _ = self._client.ask("tell", "spans", (cell, since_ms, resolution_ms), 0, False)
+        spans = [Span(*row) for answer in answers for row in answer]
+        return sorted(spans, key=lambda span: span.start_ms)
+
+    def demands(self) -> list[Demand]:
+        """Ask the node what waits for resources."""
+        return [Demand(*row) for row in self._client.ask("waiting")]
+
+    def stop(self, cell: int, *, force: bool) -> Stopped:
+        """Cancel what a cell has submitted."""
+        client = self._client
+        running = waiting = 0
+        with client.lock:
+            # the newest first: what waits for others' results goes before these do
+            for task in [task for task in reversed(client.tasks.pending.values()) if _cell_of(task) == cell]:
+                if _is_sent(task):
+                    running += 1
+                else:
+                    waiting += 1
+                if task.actor is not None:
+                    task.actor.cancel(task, recursive=True)
+                else:
+                    client.tasks.cancel(task, force=force, recursive=True)
+        return Stopped(running, waiting)
+
+
+def _cell_of(task: Any) -> int:
+    cell: int = task.template.wire.cell
+    return cell
+
+
+def _is_sent(task: Any) -> bool:
+    place = task.actor if task.actor is not None else task.lease
+    return place is not None and task.number in place.inflight

@@ -1,0 +1,146 @@
+"""What front ends are told while work runs: counts by function, spans of workers, what waits, and stopping."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+import jray
+from jray._core.engine import Tally
+from jray._core.frontend import TerminalFrontend, set_frontend
+from jray._core.refs import current
+from tests.behaviour.support import Bench, wait_until
+from tests.cluster.processes import Cluster
+
+
+def watch() -> Any:
+    client: Any = current.client
+    return client.watch
+
+
+class Cells(TerminalFrontend):
+    """A front end whose cell the test chooses."""
+
+    cell = 1
+
+
+@pytest.fixture
+def cells(cluster: Cluster) -> Any:
+    frontend = Cells()
+    set_frontend(frontend)
+    yield frontend
+    set_frontend(None)
+
+
+@jray.remote
+def wait_at(gate: Any) -> None:
+    gate.wait()
+
+
+def of(name: str, cell: int | None = None) -> Tally:
+    (tally,) = [tally for tally in watch().tallies(cell) if tally.name.endswith(name)]
+    found: Tally = tally
+    return found
+
+
+def test_calls_are_counted_by_cell_and_function(cells: Cells) -> None:
+    @jray.remote
+    def good() -> int:
+        return 1
+
+    @jray.remote
+    def bad() -> None:
+        raise ValueError("no")
+
+    jray.get([good.remote() for _ in range(300)])
+    cells.cell = 2
+    jray.get([good.remote() for _ in range(5)])
+    with pytest.raises(ValueError, match="no"):
+        jray.get(bad.remote())
+    assert (of("good", 1).submitted, of("good", 1).finished, of("good", 1).waiting) == (300, 300, 0)
+    assert (of("good", 2).finished, of("bad", 2).failed) == (5, 1)
+    assert of("bad").last_error is not None
+
+
+def test_what_runs_and_what_waits_is_told_apart(cells: Cells, bench: Bench) -> None:
+    gate = bench.gate()
+    refs = [wait_at.options(name="held").remote(gate) for _ in range(6)]
+    wait_until(lambda: of("held", cells.cell).running == 2)
+    assert of("held").waiting == 4
+    wait_until(lambda: any(demand.cell == 1 and "CPU" in demand.reason for demand in watch().demands()))
+    gate.open()
+    jray.get(refs)
+    assert (of("held").running, of("held").waiting, of("held").finished) == (0, 0, 6)
+
+
+def test_calls_of_an_actor_are_counted(cells: Cells) -> None:
+    @jray.remote
+    class Counter:
+        def add(self, n: int) -> int:
+            return n
+
+    counter = Counter.remote()
+    jray.get([counter.add.remote(1) for _ in range(20)])
+    tally = of("Counter.add", cells.cell)
+    assert (tally.submitted, tally.finished, tally.is_actor_call) == (20, 20, True)
+
+
+def test_workers_tell_what_they_ran(cells: Cells) -> None:
+    """Short calls come many in a span, long ones each; what a task submits belongs to its cell too."""
+
+    @jray.remote
+    def inner() -> None:
+        time.sleep(0.06)
+
+    @jray.remote
+    def outer() -> None:
+        jray.get(inner.remote())
+
+    @jray.remote
+    def short() -> None:
+        pass
+
+    since = time.time() * 1000
+    jray.get(outer.remote())
+    jray.get([short.remote() for _ in range(1000)])
+    spans = watch().spans(cells.cell, since, 50.0)
+    names = [span.name.rpartition(".")[2] for span in spans]
+    assert names.count("inner") == names.count("outer") == 1
+    shorts = [span for span in spans if span.name.endswith("short")]
+    assert sum(span.calls for span in shorts) == 1000
+    assert len(shorts) < 100
+    assert all(span.end_ms is not None and span.start_ms >= since - 100 for span in spans)
+    assert watch().spans(999, since, 50.0) == []
+
+
+def test_a_running_call_has_a_span_without_end(cells: Cells, bench: Bench) -> None:
+    gate = bench.gate()
+    ref = wait_at.remote(gate)
+    wait_until(lambda: any(span.end_ms is None for span in watch().spans(cells.cell, 0.0, 10.0)))
+    gate.open()
+    jray.get(ref)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_cell_is_stopped_and_others_are_not(cells: Cells, bench: Bench, force: bool) -> None:
+    gate = bench.gate()
+    other = wait_at.remote(gate)
+    cells.cell = 2
+
+    @jray.remote
+    def endless() -> None:
+        while True:
+            time.sleep(0.01)
+
+    refs = [endless.remote() for _ in range(5)]
+    wait_until(lambda: of("endless").running == 1)
+    stopped = watch().stop(2, force=force)
+    assert (stopped.running, stopped.waiting) == (1, 4)
+    for ref in refs:
+        with pytest.raises((jray.exceptions.TaskCancelledError, jray.exceptions.WorkerCrashedError)):
+            jray.get(ref, timeout=20)
+    assert of("endless").cancelled + of("endless").failed >= 5
+    gate.open()
+    jray.get(other, timeout=20)
