@@ -71,8 +71,8 @@ BY_NAME = {
 OPTIONAL = {"dask", "joblib", "matplotlib", "numpy", "pandas", "ray"}
 #: Packages that are imported under another name.
 IMPORTED_AS = {"pyzmq": "zmq"}
-#: Needed without an import: IPython's shell hands jray its kernel.
-UNIMPORTED = {"ipykernel"}
+#: Needed without an import: IPython's shell hands jray its kernel, and anywidget's widgets are ipywidgets'.
+UNIMPORTED = {"ipykernel", "ipywidgets"}
 
 
 def inside(module: str, package: str) -> bool:

@@ -1,0 +1,305 @@
+"""Owns when the panel reads the cluster and what its views are told: little, seldom, and nothing while nobody looks."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from jray._core.engine import Engine
+from jray.notebook.panel import model
+from jray.notebook.panel.model import Change, Request, Snapshot, State
+
+#: no tab is read more often
+SHORTEST_S = 0.5
+#: nor less often, unless that would cost more than `MOST_SHARE` of a core
+LONGEST_S = 8.0
+MOST_SHARE = 0.05
+#: who no front end has spoken for is taken to be looked at for so long: while cells run, none can speak
+PRESUMED_S = 60.0
+#: the name of the view that is shown before any has spoken
+ANY_VIEW = "*"
+DISCONNECTED = "disconnected: this is the last that was seen. jray.init() takes it up again."
+
+
+class Source(Protocol):
+    """What reads tabs (`jray.notebook.panel.reading.Reader`)."""
+
+    def forget(self) -> None: ...
+    def ask_tasks(self, engine: Engine, expanded: Any) -> None: ...
+    def tasks(self, engine: Engine, by: str) -> Snapshot: ...
+    def actors(self, engine: Engine) -> Snapshot: ...
+    def objects(self, engine: Engine) -> Snapshot: ...
+    def nodes(self, engine: Engine) -> Snapshot: ...
+    def logs(self, engine: Engine) -> Snapshot: ...
+
+
+class Pace:
+    """When something is to be read again: by what reading costs, and whether there was news."""
+
+    def __init__(self) -> None:
+        self.due_s = 0.0
+        self._interval_s = SHORTEST_S
+
+    def read(self, now_s: float, cost_s: float, *, is_news: bool) -> None:
+        """Note that it was read at *now_s*, which took *cost_s*."""
+        self._interval_s = SHORTEST_S if is_news else min(LONGEST_S, self._interval_s * 2)
+        self.due_s = now_s + max(self._interval_s, cost_s / MOST_SHARE)
+
+    def hurry(self) -> None:
+        """Have it read as soon as the cost of the last time allows."""
+        self.due_s -= self._interval_s - SHORTEST_S
+        self._interval_s = SHORTEST_S
+
+    def reset(self) -> None:
+        """Have it read at once."""
+        self.due_s = 0.0
+        self._interval_s = SHORTEST_S
+
+
+@dataclasses.dataclass(slots=True)
+class _View:
+    request: Request
+    is_visible: bool
+    ends_s: float | None = None  #: when nobody is taken to look any more
+    sent: State = dataclasses.field(default_factory=dict)
+    revision: int = 0
+
+
+class Feed:
+    """Keeps views of the cluster up to date.
+
+    `turn` does what is due; `start` has a thread of its own do so.  `hear` may be called from any thread and only
+    leaves a note, so that a kernel's main thread never waits for the cluster.
+    """
+
+    def __init__(
+        self,
+        engine_of: Callable[[], Engine | None],
+        source: Source,
+        send: Callable[[dict[str, Any]], None],
+        act: Callable[[Engine, str, str], str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine_of = engine_of
+        self._source = source
+        self._send = send
+        self._act = act
+        self._clock = clock
+        self._lock = threading.Condition()
+        self._heard: collections.deque[dict[str, Any]] = collections.deque()
+        self._is_closed = False
+        self._thread: threading.Thread | None = None
+        # what follows is only touched by `turn`
+        self._views: dict[str, _View] = {}
+        self._engine: Engine | None = None
+        self._snapshots: dict[tuple[str, str], Snapshot] = {}
+        self._paces: collections.defaultdict[str, Pace] = collections.defaultdict(Pace)
+        self._asked: tuple[str, ...] = ()
+        self._pulse: tuple[int, ...] = ()
+
+    # -- from any thread --------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Have a thread do the turns.  Doing it again changes nothing."""
+        with self._lock:
+            if self._thread is None and not self._is_closed:
+                self._thread = threading.Thread(target=self._run, name="jray-panel", daemon=True)
+                self._thread.start()
+
+    def expect(self) -> None:
+        """Take it that somebody looks at a view that cannot speak yet."""
+        self._note({"type": "expect"})
+
+    def hear(self, message: Mapping[str, Any]) -> None:
+        """Take what a view says: what it wants to see, that it is gone, or that a button was clicked.
+
+        Raises:
+            ValueError: it makes no sense.
+        """
+        kind = message.get("type")
+        if kind == "view":
+            Request.from_json(message)
+        elif kind not in ("gone", "act"):
+            raise ValueError(f"A view of the panel says view, gone or act, not {kind!r}.")
+        self._note(dict(message))
+
+    def close(self) -> None:
+        """End the thread; nothing is sent any more."""
+        with self._lock:
+            self._is_closed = True
+            self._lock.notify_all()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=5)
+
+    def _note(self, message: dict[str, Any]) -> None:
+        with self._lock:
+            self._heard.append(message)
+            self._lock.notify_all()
+
+    # -- the thread -------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._is_closed:
+            wait_s = self.turn()
+            with self._lock:
+                # without anybody who looks there is nothing to wake for but a word
+                self._lock.wait_for(lambda: self._heard or self._is_closed, timeout=wait_s)
+
+    def turn(self) -> float | None:
+        """Do what is due; return in how many seconds something is again, None: when something is heard."""
+        self._take_notes()
+        now_s = self._clock()
+        for name in [
+            name for name, view in self._views.items() if view.ends_s is not None and view.ends_s <= now_s
+        ]:
+            del self._views[name]
+        visible = {name: view for name, view in self._views.items() if view.is_visible}
+        if not visible:
+            return None
+        self._follow_engine()
+        ribbon = DISCONNECTED
+        if self._engine is not None:
+            try:
+                ribbon = ""
+                self._read(self._engine, [view.request for view in visible.values()])
+            except Exception as error:  # noqa: BLE001 -- an engine that ends raises what it likes; the panel stays
+                ribbon = (
+                    f"the cluster does not answer: {error}"
+                    if self._engine_of() is self._engine
+                    else DISCONNECTED
+                )
+        for name, view in visible.items():
+            self._update(name, view, ribbon)
+        return SHORTEST_S
+
+    def _take_notes(self) -> None:
+        while True:
+            with self._lock:
+                if not self._heard:
+                    return
+                message = self._heard.popleft()
+            kind, name = message["type"], str(message.get("view", ""))
+            if kind == "expect":
+                if not self._views:
+                    self._views[ANY_VIEW] = _View(
+                        Request(), is_visible=True, ends_s=self._clock() + PRESUMED_S
+                    )
+            elif kind == "gone":
+                self._views.pop(name, None)
+            elif kind == "view":
+                self._views.pop(ANY_VIEW, None)
+                request, is_visible = Request.from_json(message), bool(message.get("visible", True))
+                view = self._views.setdefault(name, _View(request, is_visible))
+                if message.get("reset"):
+                    view.sent = {}
+                view.request, view.is_visible = request, is_visible
+            else:
+                self._do(message)
+
+    def _do(self, message: Mapping[str, Any]) -> None:
+        """Do what a button says and tell its view what came of it."""
+        verb, target = str(message.get("verb")), str(message.get("target"))
+        engine = self._engine_of()
+        text, is_done = "There is no cluster: it was shut down.", False
+        if engine is not None:
+            try:
+                text, is_done = self._act(engine, verb, target), True
+            except Exception as error:  # noqa: BLE001 -- whatever it is, it is the user who must know
+                text = str(error) or type(error).__name__
+        self._send(
+            {
+                "type": "done",
+                "view": message.get("view"),
+                "id": message.get("id"),
+                "ok": is_done,
+                "text": text,
+            }
+        )
+        for pace in self._paces.values():
+            pace.reset()
+
+    def _follow_engine(self) -> None:
+        engine = self._engine_of()
+        if engine is self._engine:
+            return
+        if engine is not None:  # else the last state stays to be looked at
+            self._snapshots.clear()
+            self._paces.clear()
+            self._source.forget()
+            self._asked, self._pulse = (), ()
+        self._engine = engine
+
+    def _read(self, engine: Engine, requests: list[Request]) -> None:
+        """Read the tabs that are looked at, as far as they are due."""
+        if self._has_moved(engine):
+            for pace in self._paces.values():
+                pace.hurry()
+        tabs = {request.tab for request in requests}
+        if "tasks" in tabs:
+            self._read_tasks(engine, [request for request in requests if request.tab == "tasks"])
+        for tab in tabs - {"tasks"}:
+            pace = self._paces[tab]
+            started_s = self._clock()
+            if started_s < pace.due_s:
+                continue
+            snapshot = getattr(self._source, tab)(engine)
+            is_news = self._snapshots.get((tab, "")) != snapshot
+            self._snapshots[tab, ""] = snapshot
+            now_s = self._clock()
+            pace.read(now_s, now_s - started_s, is_news=is_news)
+
+    def _read_tasks(self, engine: Engine, requests: list[Request]) -> None:
+        expanded = tuple(sorted({key for request in requests for key in request.expanded}))
+        asking, counting = self._paces["tasks asked"], self._paces["tasks"]
+        if expanded != self._asked:
+            asking.reset()
+        before = dict(self._snapshots)
+        has_asked = False
+        started_s = self._clock()
+        if started_s >= asking.due_s:
+            self._source.ask_tasks(engine, expanded)
+            self._asked, has_asked = expanded, True
+        asked_s = self._clock()
+        groupings = {request.by for request in requests}
+        is_due = has_asked or asked_s >= counting.due_s
+        for by in groupings:
+            if is_due or ("tasks", by) not in self._snapshots:
+                self._snapshots["tasks", by] = self._source.tasks(engine, by)
+        is_news = any(before.get(("tasks", by)) != self._snapshots["tasks", by] for by in groupings)
+        now_s = self._clock()
+        if has_asked:
+            asking.read(now_s, asked_s - started_s, is_news=is_news)
+        if is_due:
+            counting.read(now_s, now_s - asked_s, is_news=True)
+
+    def _has_moved(self, engine: Engine) -> bool:
+        """Tell whether this process's calls got on since the last turn; asks nobody."""
+        pulse = [0, 0, 0]
+        for tally in engine.watch.tallies():
+            pulse[0] += tally.submitted
+            pulse[1] += tally.ended
+            pulse[2] += tally.running
+        before, self._pulse = self._pulse, tuple(pulse)
+        return before != self._pulse
+
+    def _update(self, name: str, view: _View, ribbon: str) -> None:
+        """Send a view what is new for it, if anything is."""
+        tab = view.request.tab
+        snapshot = self._snapshots.get((tab, view.request.by if tab == "tasks" else "")) or Snapshot(tab)
+        state = model.view_of(snapshot, view.request, ribbon)
+        change = model.diff(view.sent, state)
+        if not change:
+            return
+        base, view.revision = view.revision if view.sent else 0, view.revision + 1
+        view.sent = state
+        for part in model.parts(change):
+            self._send_part(name, part, base, view.revision)
+
+    def _send_part(self, name: str, part: Change, base: int, revision: int) -> None:
+        with contextlib.suppress(OSError):  # the kernel is going down
+            self._send({"type": "change", "view": name, "base": base, "revision": revision, "change": part})
