@@ -262,6 +262,23 @@ class Kernel:
             if m["msg_type"] in ("display_data", "execute_result")
         ]
 
+    def tell(self, comm_id: str, content: dict[str, Any]) -> None:
+        """Send a widget a custom message, as a front end does."""
+        data = {"method": "custom", "content": content}
+        session = self._client.session
+        self._client.shell_channel.send(session.msg("comm_msg", {"comm_id": comm_id, "data": data}))
+
+    def told(self, comm_id: str) -> list[dict[str, Any]]:
+        """Return the custom messages of a widget so far."""
+        return [
+            message["content"]["data"]["content"]
+            for said in self.messages.values()
+            for message in said
+            if message["msg_type"] == "comm_msg"
+            and message["content"]["comm_id"] == comm_id
+            and message["content"]["data"].get("method") == "custom"
+        ]
+
     def interrupt(self) -> None:
         self._manager.interrupt_kernel()
 

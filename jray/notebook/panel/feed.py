@@ -44,15 +44,17 @@ class Pace:
     def __init__(self) -> None:
         self.due_s = 0.0
         self._interval_s = SHORTEST_S
+        self._soonest_s = 0.0  #: as the cost of the last time allows
 
     def read(self, now_s: float, cost_s: float, *, is_news: bool) -> None:
-        """Note that it was read at *now_s*, which took *cost_s*."""
+        """Note that it was read until *now_s*, which took *cost_s*."""
         self._interval_s = SHORTEST_S if is_news else min(LONGEST_S, self._interval_s * 2)
-        self.due_s = now_s + max(self._interval_s, cost_s / MOST_SHARE)
+        self._soonest_s = now_s + max(SHORTEST_S, cost_s / MOST_SHARE)
+        self.due_s = max(now_s + self._interval_s, self._soonest_s)
 
     def hurry(self) -> None:
         """Have it read as soon as the cost of the last time allows."""
-        self.due_s -= self._interval_s - SHORTEST_S
+        self.due_s = self._soonest_s
         self._interval_s = SHORTEST_S
 
     def reset(self) -> None:
