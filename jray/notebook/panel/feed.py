@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -44,13 +45,26 @@ class Pace:
     def __init__(self) -> None:
         self.due_s = 0.0
         self._interval_s = SHORTEST_S
+        self._cost_s = 0.0
         self._soonest_s = 0.0  #: as the cost of the last time allows
 
     def read(self, now_s: float, cost_s: float, *, is_news: bool) -> None:
         """Note that it was read until *now_s*, which took *cost_s*."""
+        self._cost_s = cost_s
         self._interval_s = SHORTEST_S if is_news else min(LONGEST_S, self._interval_s * 2)
         self._soonest_s = now_s + max(SHORTEST_S, cost_s / MOST_SHARE)
         self.due_s = max(now_s + self._interval_s, self._soonest_s)
+
+    @property
+    def note(self) -> str:
+        """What to say where it is read so seldom that one might wonder; "" where nobody would."""
+        seconds = self._cost_s / MOST_SHARE
+        # in steps: what flutters would be news all the time
+        return (
+            f"Single tasks are read every {5 * math.ceil(seconds / 5)} s: there are many."
+            if seconds > 3
+            else ""
+        )
 
     def hurry(self) -> None:
         """Have it read as soon as the cost of the last time allows."""
@@ -262,6 +276,7 @@ class Feed:
             asking.reset()
         before = dict(self._snapshots)
         has_asked = False
+        note = asking.note if expanded else ""
         started_s = self._clock()
         if started_s >= asking.due_s:
             self._source.ask_tasks(engine, expanded)
@@ -271,7 +286,9 @@ class Feed:
         is_due = has_asked or asked_s >= counting.due_s
         for by in groupings:
             if is_due or ("tasks", by) not in self._snapshots:
-                self._snapshots["tasks", by] = self._source.tasks(engine, by)
+                snapshot = self._source.tasks(engine, by)
+                notes = (*snapshot.notes, note) if note else snapshot.notes
+                self._snapshots["tasks", by] = dataclasses.replace(snapshot, notes=notes)
         is_news = any(before.get(("tasks", by)) != self._snapshots["tasks", by] for by in groupings)
         now_s = self._clock()
         if has_asked:

@@ -274,9 +274,16 @@ function render({ model, el }) {
   // -- drawing --
 
   function grid(columns) {
-    const widths = { text: "minmax(70px, 1fr)", states: "minmax(210px, 2fr)", share: "minmax(170px, 1.5fr)" };
-    const wide = { line: "minmax(200px, 6fr)", error: "minmax(120px, 2fr)", name: "minmax(110px, 1.3fr)" };
-    const tight = { cell: "minmax(56px, 0.7fr)", state: "minmax(64px, 0.6fr)", pid: "64px" };
+    const widths = { text: "minmax(70px, 1fr)", states: "minmax(270px, 3fr)", share: "minmax(170px, 1.5fr)" };
+    const wide = { line: "minmax(200px, 6fr)", error: "minmax(120px, 2fr)", name: "minmax(110px, 1.4fr)" };
+    const tight = {
+      cell: "minmax(56px, 0.8fr)",
+      state: "minmax(64px, 0.6fr)",
+      pid: "60px",
+      total: "64px",
+      duration: "84px",
+      process: "150px",
+    };
     const width = (column) => wide[column.key] ?? tight[column.key] ?? widths[column.kind] ?? "minmax(76px, 0.6fr)";
     return `${columns.map(width).join(" ")} 30px`;
   }

@@ -63,7 +63,7 @@ class Reader:
         )
         notes = [*self._warnings]
         if any(len(single) >= _MOST_SINGLE for single in self._single.values()):
-            notes.append(f"Of each function the newest {_MOST_SINGLE} tasks are listed.")
+            notes.append(f"Of each function at most {_MOST_SINGLE} tasks are listed, those under way first.")
         return Snapshot("tasks", rows, tuple(notes))
 
     def actors(self, engine: Engine) -> Snapshot:
