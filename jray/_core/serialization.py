@@ -292,13 +292,13 @@ def fill_class(cls: type, state: tuple[Callable[[type, Any], Any], Any]) -> None
     fill(cls, attributes)
 
 
-def deserialize(data: bytes | memoryview) -> Any:
+def deserialize(data: bytes | memoryview, load: Callable[..., Any] = pickle.loads) -> Any:
     """Return the value that `serialize` was given; its buffers are read-only views of *data*.
 
-    Raises what unpickling raises; ValueError for bytes that `serialize` did not make.
+    Raises what `load` raises; ValueError for bytes that `serialize` did not make.
     """
     if data[0] == 0x80:
-        return pickle.loads(data)
+        return load(data)
     view = memoryview(data).toreadonly()
     magic, count, pickled_size = _HEAD.unpack_from(view)
     if magic != _MAGIC:
@@ -308,4 +308,12 @@ def deserialize(data: bytes | memoryview) -> Any:
     for index in range(count):
         offset, size = _ENTRY.unpack_from(view, _HEAD.size + _ENTRY.size * index)
         buffers.append(view[offset : offset + size])
-    return pickle.loads(view[position : position + pickled_size], buffers=buffers)
+    return load(view[position : position + pickled_size], buffers=buffers)
+
+
+def pickled_size(data: bytes | memoryview) -> int:
+    """Return how many bytes of a serialized value are its pickle: what must be read and made to have the value."""
+    if data[0] == 0x80:
+        return len(data)
+    size: int = _HEAD.unpack_from(data)[2]
+    return size

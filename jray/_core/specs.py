@@ -13,6 +13,7 @@ class Location(NamedTuple):
     segment: int
     offset: int  #: bytes from the segment's start
     size: int  #: bytes
+    about: str = ""  #: what `jray._core.sketch.describe` says of it; empty: nobody did
 
 
 class Dependency(NamedTuple):

@@ -20,6 +20,7 @@ from jray._core.client.cluster import ClusterView
 from jray._core.client.functions import CodeTable, ExportedCode
 from jray._core.client.interrupts import Shields
 from jray._core.client.leasing import Leasing
+from jray._core.client.looks import Looks
 from jray._core.client.node_link import GONE, NodeLink
 from jray._core.client.objects import ObjectTable
 from jray._core.client.outcomes import Outcomes
@@ -33,7 +34,8 @@ from jray._core.engine import Whereabouts
 from jray._core.environments import Environment
 from jray._core.frontend import Output, OutputKind, get_frontend
 from jray._core.ids import TaskIdSource
-from jray._core.refs import ATOM, ERROR, PENDING, ObjectRef, restore_ref
+from jray._core.peek import Peek
+from jray._core.refs import ATOM, ERROR, PENDING, ObjectRef, RefFacts, restore_ref
 from jray._core.serialization import deserialize, serialize
 from jray._core.store.arena import ArenaView
 from jray._core.wire import messages
@@ -130,6 +132,7 @@ class CoreClient:
         self.cluster = ClusterView(self)
         self.reports = Reports(self)
         self.watch = Watching(self)
+        self.looks = Looks(self)
         self.peers = Peers(reactor, address, self._hello, self.handle, self._peer_closed)
         self.node = NodeLink(node_socket, reactor, self.lock, self.handle, self._node_closed)
         self.node.pump = self.pump
@@ -205,6 +208,12 @@ class CoreClient:
             + index.to_bytes(4, "little")
         )
 
+    def number_of(self, object_id: bytes) -> int | None:
+        """Return the number of the task or object that has this id, if it was made here."""
+        if object_id[8:-4] != self._id_suffix:
+            return None
+        return (int.from_bytes(object_id[:8], "little") - self._id_start) & 0xFFFFFFFFFFFFFFFF
+
     def next_object_id(self) -> bytes:
         return self.object_id(next(self._numbers), 1)
 
@@ -266,6 +275,12 @@ class CoreClient:
 
     def ref_status(self, ref: ObjectRef[Any]) -> str:
         return self.reports.status(ref)
+
+    def ref_facts(self, ref: ObjectRef[Any], *, is_brief: bool = False) -> RefFacts:
+        return self.looks.facts(ref, is_brief=is_brief)
+
+    def ref_peek(self, ref: ObjectRef[Any]) -> Peek:
+        return self.looks.peek(ref)
 
     # -- the public operations ------------------------------------------------------------------------
 

@@ -29,7 +29,8 @@ from jray._core.on_ray.registrations import Registrations
 from jray._core.on_ray.streams import Streams
 from jray._core.on_ray.tasks import RayTasks
 from jray._core.on_ray.whereabouts import RayWhereabouts
-from jray._core.refs import ObjectRef, current
+from jray._core.peek import Peek, peek
+from jray._core.refs import ObjectRef, RefFacts, current
 from jray.exceptions import GetTimeoutError, ObjectLostError, RaySystemError
 
 #: Ray looks for signals once a second; a driver's main thread waits in rounds of this length
@@ -121,6 +122,17 @@ class RayEngine:
         if isinstance(outcome, ray.exceptions.RayError):
             raise translated(outcome)
         return self.opened(outcome)
+
+    def ref_facts(self, ref: ObjectRef[Any], *, is_brief: bool = False) -> RefFacts:
+        """Tell only what Ray's own tables of this process say: whether there is a value or an error."""
+        if is_brief:
+            return RefFacts("pending")
+        ready, _ = ray.wait([self.rays_ref(ref)], timeout=0, fetch_local=False)
+        return RefFacts("ready" if ready else "pending")
+
+    def ref_peek(self, ref: ObjectRef[Any]) -> Peek:
+        """Look at a value; Ray brings it to this machine for that."""
+        return peek(self, ref, 0)
 
     # -- the public operations --------------------------------------------------------------------
 

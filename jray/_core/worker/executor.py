@@ -25,6 +25,7 @@ from jray._core.client.results import DYNAMIC, MANY, STREAM_END, STREAMING
 from jray._core.dynamic import DynamicObjectRefGenerator
 from jray._core.refs import ATOM, ERROR, INLINE, PENDING, STORED
 from jray._core.serialization import deserialize, is_atom, serialize
+from jray._core.sketch import describe
 from jray._core.specs import FunctionTemplate
 from jray._core.wire import messages
 from jray._core.worker.output import OutputRouter
@@ -455,7 +456,8 @@ class Executor:
         else:
             peer = task.peer
             ref_id = peer.task_id(task.number) + index.to_bytes(4, "little")
-            state, data = STORED, client.objects.write_stored(ref_id, serialized, peer.number)
+            state = STORED
+            data = client.objects.write_stored(ref_id, serialized, peer.number, describe(value))
         if not serialized.refs:
             return state, data
         # the reader must come to hold these before we may let go
