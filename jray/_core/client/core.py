@@ -9,7 +9,6 @@ import socket
 import sys
 import threading
 import traceback
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -111,7 +110,6 @@ class CoreClient:
         self.worker: Any = None
         #: what tasks and actors made here inherit
         self.runtime_env: Environment = ()
-        self._code_of: weakref.WeakKeyDictionary[Any, ExportedCode] = weakref.WeakKeyDictionary()
         self.pid = os.getpid()
         #: actors with calls waiting a moment for company
         self.gathering: list[Any] = []
@@ -217,14 +215,11 @@ class CoreClient:
     def next_object_id(self) -> bytes:
         return self.object_id(next(self._numbers), 1)
 
-    def code_of(self, key: Any, code: Any, kind: str, name: str) -> ExportedCode:
-        """Return the export of *code*, made when *key*, its remote function or actor class, is first used here."""
-        exported = self._code_of.get(key)
-        if exported is None:
-            exported = self.code.export(code, kind, name)
-            for ref in exported.refs:
-                self.check_out_of_band(ref)
-            self._code_of[key] = exported
+    def code_of(self, key: Any, code: Any, kind: str, name: str, cell: int) -> ExportedCode:
+        """Return the export of *code* for *key*, its remote function or actor class, as that cell is to have it."""
+        exported = self.code.current(key, code, kind, name, cell if self.worker is None else 0)
+        for ref in exported.refs:
+            self.check_out_of_band(ref)
         return exported
 
     # -- what refs ask (jray._core.refs.RefHome) --------------------------------------------------------
