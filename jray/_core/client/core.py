@@ -16,6 +16,7 @@ from typing import Any, NoReturn, Protocol
 
 from jray._core.client.actors import ActorSubmitter
 from jray._core.client.cluster import ClusterView
+from jray._core.client.failures import FailedCalls
 from jray._core.client.functions import CodeTable, ExportedCode
 from jray._core.client.interrupts import Shields
 from jray._core.client.leasing import Leasing
@@ -29,7 +30,7 @@ from jray._core.client.reports import Reports
 from jray._core.client.tasks import TaskSubmitter
 from jray._core.client.watch import Watching
 from jray._core.config import Config
-from jray._core.engine import Whereabouts
+from jray._core.engine import FailedCall, Whereabouts
 from jray._core.environments import Environment
 from jray._core.frontend import Output, OutputKind, get_frontend
 from jray._core.ids import TaskIdSource
@@ -131,6 +132,7 @@ class CoreClient:
         self.reports = Reports(self)
         self.watch = Watching(self)
         self.looks = Looks(self)
+        self.failures = FailedCalls(self)
         self.peers = Peers(reactor, address, self._hello, self.handle, self._peer_closed)
         self.node = NodeLink(node_socket, reactor, self.lock, self.handle, self._node_closed)
         self.node.pump = self.pump
@@ -285,6 +287,10 @@ class CoreClient:
     def free(self, refs: Sequence[ObjectRef[Any]]) -> None:
         """Drop the values of objects of this process, whoever refers to them."""
         self.objects.free(refs)
+
+    def failed_calls(self) -> list[FailedCall]:
+        """Return the last calls from the notebook's cells that raised, the latest first."""
+        return self.failures.tell()
 
     def whereabouts(self) -> Whereabouts:
         """Tell who and where the calling code is."""

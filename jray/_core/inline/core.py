@@ -395,6 +395,12 @@ class InlineClient:
         if call.actor is not None:
             call.actor.withdraw(call)
 
+    def failed_calls(self) -> NoReturn:
+        """Not kept: the frames of what failed are in this process."""
+        raise NotImplementedError(
+            "With the inline engine tasks run in this very process: use %debug, or pdb.pm(), after the error."
+        )
+
     # -- what refs ask (jray._core.refs.RefHome) --------------------------------------------------------
 
     def ref_dropped(self, ref_id: bytes, owner: str | None, state: int, data: Any, nested: Any) -> None:  # noqa: ARG002

@@ -206,6 +206,13 @@ class RayEngine:
         """Not possible: Ray frees what nothing refers to."""
         raise NotImplementedError("Ray cannot free an object by hand. Delete the references to it instead.")
 
+    def failed_calls(self) -> NoReturn:
+        """Not kept: Ray has the arguments."""
+        raise NotImplementedError(
+            "On a Ray cluster the arguments of failed calls are not kept. Start jray's own engine with jray.init(), or "
+            "use Ray's debugger."
+        )
+
     def whereabouts(self) -> Whereabouts:
         """Tell who and where the calling code is; each field is looked up when it is read."""
         here: Any = RayWhereabouts(self)

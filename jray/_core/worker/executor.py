@@ -339,7 +339,7 @@ class Executor:
         if self.host is not None:
             outcome: tuple[Any, ...] | None = self.host.failure(task, error)
             return outcome
-        return task.number, ERROR, task_error(task.name, error), False
+        return task.number, ERROR, task_error(task.name, error, task_id=task.task_id), False
 
     def _die(self, error: SystemExit) -> None:
         """`sys.exit` in a task ends its worker, as in Ray."""
