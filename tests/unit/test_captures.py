@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import sys
 import types
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -38,7 +37,7 @@ class Notebook:
 
 
 @pytest.fixture
-def notebook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Notebook]:
+def notebook(monkeypatch: pytest.MonkeyPatch) -> Notebook:
     main = types.ModuleType("__main__")
     main.__dict__["jray"] = jray
     monkeypatch.setitem(sys.modules, "__main__", main)

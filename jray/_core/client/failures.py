@@ -106,13 +106,13 @@ class FailedCalls:
         else:
             args, kwargs = deserialize(payload)
         values = client.get(kept.dependencies, None)
-        args, kwargs = list(args), dict(kwargs)
+        positional, named = list(args), dict(kwargs)
         for position, value in zip(kept.positions, values, strict=True):
             if isinstance(position, int):
-                args[position] = value
+                positional[position] = value
             else:
-                kwargs[position] = value
-        return tuple(args), kwargs
+                named[position] = value
+        return tuple(positional), named
 
     @staticmethod
     def _no_function() -> Any:

@@ -42,7 +42,7 @@ class Looks:
             how = "running" if told in _RUNNING else "waiting"
             return RefFacts(how, task.name, task.template.wire.cell)
         task = None if is_brief or ref._owner is not None else self._origin(ref._id)
-        made = ("", 0) if task is None else (task.name, task.template.wire.cell)
+        made: tuple[str, int] = ("", 0) if task is None else (task.name, task.template.wire.cell)
         if state == ERROR:
             return failed(data, made, is_brief=is_brief)
         if state == ATOM:

@@ -24,7 +24,7 @@ def facts_of(client: InlineClient, ref: ObjectRef[Any], *, is_brief: bool) -> Re
         is_running = client.cluster.state_of(data) == "RUNNING"
         return RefFacts("running" if is_running else "waiting", data.name, data.template.cell)
     call = None if is_brief else client.cluster.ended_call(ref._id)
-    made = ("", 0) if call is None else (call.name, call.template.cell)
+    made: tuple[str, int] = ("", 0) if call is None else (call.name, call.template.cell)
     if state == ERROR:
         if isinstance(data, Failure):
             data = data.blob
