@@ -256,8 +256,8 @@ class ObjectRef(_Base[T]):
 
         A value in the store is looked at where it lies.  Of a ref without a value it says why there is none.
         """
-        if self._client is None:
-            raise RaySystemError(f"{self!r} belongs to no session; there is nothing to look at.")
+        if self._client is None or self._client is not current.client:
+            raise RaySystemError(f"{self!r} belongs to no session that runs; there is nothing to look at.")
         return self._client.ref_peek(self)
 
     def future(self) -> concurrent.futures.Future[Any]:

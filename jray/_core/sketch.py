@@ -62,7 +62,7 @@ def _described(value: Any) -> str:
     package = kind.__module__.partition(".")[0]
     if package == "PIL":
         return f"{kind.__name__} {value.mode} {value.size}"
-    if package not in _ARRAYS:
+    if package not in _ARRAYS or str(getattr(value, "dtype", "")) == kind.__name__:  # a scalar is its dtype
         return kind.__qualname__.rpartition("<locals>.")[2]
     parts = [kind.__name__]
     dtype = getattr(value, "dtype", None)
@@ -89,6 +89,12 @@ def sketch(value: object) -> Sketch:
 
 
 def _sketched(value: Any, title: str) -> Sketch:
+    package = type(value).__module__.partition(".")[0]
+    if package == "PIL":
+        small = value.copy()
+        small.thumbnail((_PIXELS, _PIXELS))
+        small = small.convert("RGBA" if small.mode in {"LA", "P", "PA", "RGBA"} else "RGB")
+        return Sketch(title, image=png(small.tobytes(), *small.size, len(small.mode)))
     array = _as_array(value)
     if array is not None:
         return Sketch(title, _statistics(array), image=_thumbnail(array))
@@ -108,8 +114,7 @@ def _sketched(value: Any, title: str) -> Sketch:
         return Sketch(
             title, tuple((f"[{n}]" if kind in {list, tuple} else "has", _brief(item)) for n, item in items)
         )
-    package = kind.__module__.partition(".")[0]
-    return Sketch(title, () if package == "PIL" else (("repr", _cut(repr(value), _MOST_TEXT)),))
+    return Sketch(title, (("repr", _cut(repr(value), _MOST_TEXT)),))
 
 
 def _brief(value: object) -> str:
@@ -155,12 +160,6 @@ def _as_array(value: Any) -> Any:
     package = type(value).__module__.partition(".")[0]
     if package == "torch" and getattr(getattr(value, "device", None), "type", "") == "cpu":
         return value.detach().numpy()
-    if package == "PIL":
-        return numpy.asarray(
-            value.convert("RGBA" if value.mode in {"RGBA", "LA", "P"} else "RGB").resize(
-                tuple(min(_PIXELS, side) for side in value.size)
-            )
-        )
     return None
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jray._core.peek import Peek, headline
-from jray._core.refs import ObjectRef, RefFacts
+from jray._core.refs import ObjectRef, RefFacts, current
 from jray._core.sketch import human_size
 from jray.actor import ActorClass, ActorHandle
 from jray.notebook.cells import CellTable
@@ -53,8 +53,8 @@ class Looks:
 
     def ref_text(self, ref: ObjectRef[Any], *, is_brief: bool = False) -> str:
         """Return what is known of a ref in one line; *is_brief*: it is one of many in a container."""
-        if ref._client is None:
-            return repr(ref)
+        if not _is_live(ref):
+            return "ObjectRef of a session that has ended" if ref._client is not None else repr(ref)
         facts = ref._client.ref_facts(ref, is_brief=is_brief)
         if self._is_stable():
             # whether a task has ended yet, and so what it made, may differ each time
@@ -69,7 +69,7 @@ class Looks:
         return f"{text}, task {ref._id[:4].hex()}" if facts.state == "failed" and origin else text
 
     def _ref_html(self, ref: ObjectRef[Any]) -> str | None:
-        if ref._client is None or self._is_stable():
+        if not _is_live(ref) or self._is_stable():
             return None
         facts = ref._client.ref_facts(ref)
         said = [f"<strong>{facts.state}</strong>"]
@@ -118,6 +118,10 @@ class Looks:
             if name:
                 return f" in {name[1]}"
         return ""
+
+
+def _is_live(ref: ObjectRef[Any]) -> bool:
+    return ref._client is not None and ref._client is current.client
 
 
 def _about(facts: RefFacts) -> str:

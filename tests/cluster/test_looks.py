@@ -150,5 +150,9 @@ def test_a_value_of_many_objects_is_not_loaded(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_ref_of_no_session_says_so() -> None:
-    with pytest.raises(jray.exceptions.RaySystemError, match="belongs to no session"):
-        ObjectRef(bytes(28)).peek()
+    """Of none at all, or of one that has ended."""
+    ref = jray.put(1)
+    jray.shutdown()
+    for other in (ObjectRef(bytes(28)), ref):
+        with pytest.raises(jray.exceptions.RaySystemError, match="belongs to no session that runs"):
+            other.peek()

@@ -10,7 +10,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from jray._core.peek import Peek
-from jray._core.refs import ObjectRef, RefFacts
+from jray._core.refs import ObjectRef, RefFacts, current
 from jray._core.sketch import Sketch
 from jray.actor import ActorHandle
 from jray.notebook.cells import CellTable
@@ -51,8 +51,9 @@ class Showing:
 
 
 @pytest.fixture
-def showing(shell: InteractiveShell) -> Iterator[Showing]:
+def showing(shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch) -> Iterator[Showing]:
     made = Showing(shell)
+    monkeypatch.setattr(current, "client", made.home)
     made.looks.install()
     yield made
     made.looks.remove()
@@ -72,6 +73,12 @@ def showing(shell: InteractiveShell) -> Iterator[Showing]:
 )
 def test_a_ref_says_what_is_known(showing: Showing, facts: RefFacts, expected: str) -> None:
     assert showing.of(showing.ref(facts))["text/plain"] == expected
+
+
+def test_a_ref_of_a_session_that_ended_says_so(showing: Showing, monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = showing.ref()
+    monkeypatch.setattr(current, "client", None)
+    assert showing.of(ref) == {"text/plain": "ObjectRef of a session that has ended"}
 
 
 def test_a_ref_in_a_script_is_its_id(showing: Showing) -> None:

@@ -33,7 +33,7 @@ class RudeArray(np.ndarray):
     [
         (np.zeros((1000, 3)), "ndarray float64 (1000, 3)"),
         (np.zeros(3, "u1"), "ndarray uint8 (3,)"),
-        (np.float32(2), "float32 float32 ()"),
+        (np.float32(2), "float32"),
         (pd.DataFrame({"a": [1], "b": ["x"]}), "DataFrame (1, 2) a, b"),
         (pd.Series([1.0, 2.0]), "Series float64 (2,)"),
         ([1] * 1000, "list of 1,000"),
