@@ -141,10 +141,12 @@ def _frame(frame: Any, title: str) -> Sketch:
     columns = tuple(
         f"{_cut(str(name), _MOST_CELL)} ({dtype})" for name, dtype in zip(head.columns, types, strict=True)
     )
-    rows = tuple(
-        tuple(_cut(str(cell), _MOST_CELL) for cell in row) for row in head.itertuples(index=False, name=None)
-    )
+    rows = tuple(tuple(map(_cell, row)) for row in head.itertuples(index=False, name=None))
     return Sketch(title, (("columns not shown", f"{more:,}"),) if more else (), columns, rows)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else _cut(str(value), _MOST_CELL)
 
 
 # -- arrays -------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ from jray._core.sketch import human_size
 from jray.actor import ActorClass, ActorHandle
 from jray.notebook.cells import CellTable
 
+#: says its colour, because browsers do not hand a page's on to tables everywhere
+_TABLE = '<table style="color:var(--jp-ui-font-color1, inherit)">'
 #: characters of an error's line
 _MOST_ERROR = 120
 
@@ -150,11 +152,11 @@ def _peek_html(peek: Peek) -> str:
             for name, text in sketch.facts
         ]
         if rows:
-            parts.append(f"<table>{''.join(rows)}</table>")
+            parts.append(f"{_TABLE}{''.join(rows)}</table>")
         if sketch.columns:
             head = "".join(f"<th>{html.escape(name)}</th>" for name in sketch.columns)
             body = "".join(
                 f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in sketch.rows
             )
-            parts.append(f"<table><tr>{head}</tr>{body}</table>")
+            parts.append(f"{_TABLE}<tr>{head}</tr>{body}</table>")
     return f'<div class="jray-peek">{"".join(parts)}</div>'
