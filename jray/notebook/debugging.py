@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from jray._core.inline.failures import users_frames
-from jray.util.failures import FailedCall, failed_call, run
+from jray.util.failures import failed_call, run
 
 
 def debug(shell: Any, prefix: str = "", *, step: bool = False) -> Any:
@@ -22,13 +22,22 @@ def debug(shell: Any, prefix: str = "", *, step: bool = False) -> Any:
     arguments were not kept.
     """
     call = failed_call(prefix)
+    # what these raise is no failure of the task
+    function = call.function()
+    args, kwargs = call.arguments()
     sys.stdout.write(
         f"jray: {call.name}(), task {call.task_id[:8]}, runs again here. It raised {call.error}\n"
     )
     if step and can_ask(shell):
-        return _step(shell, call)
+        debugger = shell.InteractiveTB.debugger_cls()
+        try:
+            if inspect.isgeneratorfunction(function):  # its code runs only as its items are taken
+                return debugger.runcall(list, function(*args, **kwargs))
+            return debugger.runcall(function, *args, **kwargs)
+        except bdb.BdbQuit:
+            return None
     try:
-        result = call.rerun()
+        result = run(function, args, kwargs)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 -- whatever the task raises is what is wanted
@@ -40,18 +49,6 @@ def debug(shell: Any, prefix: str = "", *, step: bool = False) -> Any:
         return None
     sys.stdout.write("jray: this time it raised nothing.\n")
     return result
-
-
-def _step(shell: Any, call: FailedCall) -> Any:
-    function = call.function()
-    args, kwargs = call.arguments()
-    debugger = shell.InteractiveTB.debugger_cls()
-    try:
-        if inspect.isgeneratorfunction(function):  # its code runs only as its items are taken
-            return debugger.runcall(run, function, args, kwargs)
-        return debugger.runcall(function, *args, **kwargs)
-    except bdb.BdbQuit:
-        return None
 
 
 def can_ask(shell: Any) -> bool:

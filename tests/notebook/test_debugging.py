@@ -84,3 +84,34 @@ def test_a_wrong_id_is_an_error(session: Any) -> None:
     request = str(session.start("debug(get_ipython(), 'xyz')"))
     session.wait_idle(request)
     assert "begins with 'xyz'" in session.errors(request)[0]["evalue"]
+
+
+def test_a_method_of_an_actor_is_refused_with_what_to_do_instead(session: Any) -> None:
+    """And that is no failure of the method's, to be debugged."""
+    run(session, "@jray.remote\nclass A:\n    def f(self, x):\n        return x / 0\na = A.remote()")
+    run(session, "ref = a.f.remote(3)\njray.wait([ref])")
+    request = str(session.start("debug(get_ipython())"))
+    session.wait_idle(request)
+    assert "failed_call(...).arguments()" in session.errors(request)[0]["evalue"]
+    request = run(session, "jray.util.failures.failed_call('').arguments()")
+    assert session.displays(request)[-1]["text/plain"] == "((3,), {})"
+
+
+def test_a_remote_cell_is_debugged_in_its_own_lines(session: Any) -> None:
+    run(session, "%load_ext jray\nbottom = 0")
+    request = str(session.start("%%remote\ntop = 5\ntop / bottom"))
+    session.wait_idle(request)
+    assert "ZeroDivisionError" in session.errors(request)[0]["ename"]
+    said = converse(session, "debug(get_ipython())", "p top, bottom", "q")
+    assert "(5, 0)" in said
+
+
+def test_a_generator_is_stepped_through_from_its_first_line(session: Any) -> None:
+    run(
+        session,
+        "@jray.remote\ndef items(n):\n    first = n\n    yield first / 0\nref = list(items.remote(8))[0]",
+    )
+    run(session, "jray.wait([ref])")
+    said = converse(session, "debug(get_ipython(), step=True)", "p 'first' in dir(), n", "n", "p first", "q")
+    assert "(False, 8)" in said
+    assert said.rstrip().endswith("8")
