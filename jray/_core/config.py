@@ -55,6 +55,12 @@ class Config:
     shows_unhandled_errors: bool = True
     #: whether refs may be pickled where nobody tells when the pickle is gone: they live as long as the job
     allow_out_of_band_object_ref_serialization: bool = True
+    #: whether objects of a full store go to disk
+    spills: bool = True
+    #: ... and some do before, once this part of it is used (Ray: 0.8)
+    spill_threshold: float = 0.8
+    #: a `put` into a store of which nothing can go waits this long for room
+    store_full_grace_s: float = 2.0
     #: run every machine's `check_invariants` after each event (tests)
     validate: bool = False
 

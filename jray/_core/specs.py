@@ -10,8 +10,8 @@ class Location(NamedTuple):
     """Where a stored object's bytes lie.  A tuple, because thousands of them travel in one message."""
 
     node: bytes  #: id of the node whose store holds it
-    segment: int
-    offset: int  #: bytes from the segment's start
+    segment: int  #: negative: the object was spilled to the file of that number, `-segment`
+    offset: int  #: bytes from the segment's or the file's start
     size: int  #: bytes
 
 

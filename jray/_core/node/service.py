@@ -13,10 +13,10 @@ from jray._core.config import Config
 from jray._core.machine import leases as machine
 from jray._core.machine.orphans import Orphans
 from jray._core.node.pool import WorkerPool
+from jray._core.node.spilling import SpillService
 from jray._core.resources import NodeResources, ResourceSet
 from jray._core.specs import ActorSpec, ExitCause
 from jray._core.store.arena import Store
-from jray._core.store.ledger import StoreFull
 from jray._core.wire import messages
 
 #: How a job's workers are told apart: by its id and the hashable form of a runtime environment.
@@ -49,6 +49,7 @@ class NodeService:
         resources: NodeResources,
         pool: WorkerPool,
         store: Store,
+        spilling: SpillService,
         session_dir: str,
         send: Callable[[int, tuple[Any, ...]], None],
         job_facts: Callable[[bytes], dict[str, Any]],
@@ -59,6 +60,7 @@ class NodeService:
         self._config = config
         self._pool = pool
         self._store = store
+        self.spilling = spilling
         self._session_dir = session_dir
         self._send = send
         self._job_facts = job_facts
@@ -151,6 +153,7 @@ class NodeService:
     def client_gone(self, client: int, others: list[int]) -> None:
         """A client's connection closed; `others` may have views of what it owned, and are asked."""
         orphaned = self._store.ledger.bequeath(client, heir=0)
+        self.spilling.client_gone(client)
         self.free(self.orphans.client_gone(client))
         self.free(self.orphans.owner_died(client, orphaned, others if orphaned else []))
         self.perform(self.leases.client_gone(client))
@@ -167,22 +170,9 @@ class NodeService:
 
     # -- the store --------------------------------------------------------------------------------
 
-    def create(self, client: int, object_id: bytes, size: int) -> tuple[str, Any]:
-        """Return ("block", segment, offset, size, is_fresh), or ("full", the numbers)."""
-        try:
-            block = self._store.create(object_id, size, client)
-        except StoreFull as full:
-            return "full", {
-                "needed_bytes": full.needed,
-                "free_bytes": full.free,
-                "capacity_bytes": full.capacity,
-            }
-        except OSError as error:
-            return "failed", f"{type(error).__name__}: {error}"
-        return "block", block
-
     def seal(self, object_id: bytes, owner: int, creator: int) -> None:
         self._store.ledger.seal(object_id, owner, creator)
+        self.spilling.sealed()
 
     def abort(self, object_id: bytes, creator: int) -> None:
         self._store.ledger.abort(object_id, creator)
@@ -190,6 +180,7 @@ class NodeService:
     def free(self, object_ids: list[bytes]) -> None:
         for object_id in object_ids:
             self._store.ledger.free(object_id)
+        self.spilling.freed(object_ids)
 
     # -- ends -------------------------------------------------------------------------------------
 
