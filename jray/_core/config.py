@@ -61,12 +61,16 @@ class Config:
     spill_threshold: float = 0.8
     #: a `put` into a store of which nothing can go waits this long for room
     store_full_grace_s: float = 2.0
+    #: a worker is ended when more than this part of the memory is in use (Ray: 0.95)
+    memory_usage_threshold: float = 0.95
+    #: how often that is looked at while tasks run; 0: never (Ray: 250)
+    memory_monitor_refresh_ms: float = 250.0
     #: run every machine's `check_invariants` after each event (tests)
     validate: bool = False
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Config:
-        """Read the settings; two variables of Ray are honoured, because programs for Ray set them."""
+        """Read the settings; some variables of Ray are honoured, because programs for Ray set them."""
         values: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
             name = f"JRAY_{field.name.upper()}"
@@ -78,6 +82,9 @@ class Config:
                 text = {"1": "0"}.get(environ.get("RAY_IGNORE_UNHANDLED_ERRORS", ""))
             if text is None and field.name == "allow_out_of_band_object_ref_serialization":
                 text = environ.get("RAY_allow_out_of_band_object_ref_serialization")
+            if text is None and field.name.startswith("memory_"):
+                name = f"RAY_{field.name}"
+                text = environ.get(name)
             if text is None:
                 continue
             kind: Any = type(field.default)

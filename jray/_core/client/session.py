@@ -126,13 +126,14 @@ def start(
     store_dir = session_directory(place.base, f"{name}-store")
     spill_base = os.path.abspath(spill_dir or disk_directory(base))
     _make_usable(spill_base)
+    spilled_dir = session_directory(spill_base, f"{name}-spill")
     ours, theirs = socket_pair()
     log = os.memfd_create("jray-head-log", os.MFD_CLOEXEC)
     settings = {
         "session_dir": session_dir,
         "store_dir": store_dir,
         "store_bytes": store_bytes,
-        "spill_dir": session_directory(spill_base, f"{name}-spill"),
+        "spill_dir": spilled_dir,
         "address": f"{session_dir}/node.sock",
         "resources": dict(resources.items()),
         "gpu_ids": gpu_ids,
@@ -161,9 +162,7 @@ def start(
     finally:
         os.close(log)
     client.listen()
-    places = {
-        os.path.dirname(directory) for directory in (session_dir, card_dir, store_dir, settings["spill_dir"])
-    }
+    places = {os.path.dirname(directory) for directory in (session_dir, card_dir, store_dir, spilled_dir)}
     return NativeSession(client, pid, f"{session_dir}/node.sock", place.warning, sorted(places))
 
 

@@ -152,13 +152,18 @@ class Daemon:
                 # with nobody to end there is nothing to wake up for
                 idle = not self.node.leases.workers
                 deadline = self._gatherings.next_deadline_s()
-                moments = (None if idle else next_tick, deadline, self.node.spilling.next_deadline_s())
+                self.node.memory.needed(bool(self.node.leases.in_use()))
+                moments = (
+                    None if idle else next_tick, deadline, self.node.spilling.next_deadline_s(),
+                    self.node.memory.next_deadline_s(),
+                )  # fmt: skip
                 until = min((at for at in moments if at is not None), default=None)
                 self._reactor.poll(None if until is None else max(0.0, until - time.monotonic()))
                 if deadline is not None:
                     for gathering in self._gatherings.overdue(time.monotonic()):
                         self._gathered(gathering)
                 self.node.spilling.advance()
+                self.node.memory.advance()
                 if time.monotonic() >= next_tick:
                     next_tick = time.monotonic() + _TICK_S
                     self.node.tick()

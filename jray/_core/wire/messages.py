@@ -68,6 +68,7 @@ NOTICE = 57  #: cell, text: a message of jray to the user
 TELL = 59  #: number, kind, filters, limit, detail: report on your tasks or objects; answered by TOLD
 CLIENT_GONE = 58  #: its address and number; answered by HOLDS: what of its objects the client looks at
 
+LOW_MEMORY = 67  #: lease number, MemoryReport: that worker is about to be ended
 SPILL_ASK = 65  #: round, bytes: what can go to disk? answered by SPILL_OFFER
 SPILL_MOVE = (
     66  #: round, [(place, object id, segment, offset, file, offset in it)...]; answered by SPILL_MOVED
