@@ -65,6 +65,8 @@ class Config:
     memory_usage_threshold: float = 0.95
     #: how often that is looked at while tasks run; 0: never (Ray: 250)
     memory_monitor_refresh_ms: float = 250.0
+    #: a task that was ended because memory was low rests this long, and twice as long the next time (Ray: 1 s)
+    memory_rest_s: float = 1.0
     #: run every machine's `check_invariants` after each event (tests)
     validate: bool = False
 
@@ -82,7 +84,7 @@ class Config:
                 text = {"1": "0"}.get(environ.get("RAY_IGNORE_UNHANDLED_ERRORS", ""))
             if text is None and field.name == "allow_out_of_band_object_ref_serialization":
                 text = environ.get("RAY_allow_out_of_band_object_ref_serialization")
-            if text is None and field.name.startswith("memory_"):
+            if text is None and field.name in {"memory_usage_threshold", "memory_monitor_refresh_ms"}:
                 name = f"RAY_{field.name}"
                 text = environ.get(name)
             if text is None:

@@ -21,6 +21,7 @@ def tight(monkeypatch: pytest.MonkeyPatch) -> None:
     usage = memory_usage()
     monkeypatch.setenv("JRAY_MEMORY_USAGE_THRESHOLD", str((usage.used + 400 * MB) / usage.total))
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "50")
+    monkeypatch.setenv("JRAY_MEMORY_REST_S", "0.2")
     jray.init(num_cpus=2, object_store_memory=100 * MB)
 
 
@@ -48,6 +49,7 @@ def test_a_task_that_is_too_large_alone_fails_and_says_why() -> None:
 
 
 @pytest.mark.usefixtures("tight")
+@pytest.mark.sentences("S83")
 def test_the_newest_of_two_goes_and_runs_again_when_there_is_room(
     bench: Bench, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from jray._core.client.peers import Peer
 
 
-#: a task that was ended because memory was low waits this long before it runs again
-_AFTER_LOW_MEMORY_S = 0.5
+#: a task that was ended because memory was low rests this long at most before it runs again
+_LONGEST_REST_S = 60.0
 
 
 class OwnerQueue:
@@ -64,6 +64,8 @@ class Leasing:
         self._by_number: list[OwnerQueue] = []
         #: others wait for what we lease: give leases back early
         self._is_wanted = False
+        #: how often tasks were ended because memory was low, by number
+        self._rested: dict[int, int] = {}
 
     def queue_for(self, units: dict[str, int], details: tuple[Any, ...]) -> OwnerQueue:
         """Return the queue of tasks that need these resources in that environment."""
@@ -277,7 +279,11 @@ class Leasing:
                 client.outcomes.fail_cancelled(task)
             elif runs_again:  # not charged to its max_retries (Ray's rule)
                 task.lease = None
-                client.pump.call_later(_AFTER_LOW_MEMORY_S, partial(self._run_again, task))
+                pending = client.tasks.pending
+                self._rested = {number: times for number, times in self._rested.items() if number in pending}
+                times = self._rested[task.number] = self._rested.get(task.number, -1) + 1
+                rest_s = min(client.config.memory_rest_s * 2**times, _LONGEST_REST_S)
+                client.pump.call_later(rest_s, partial(self._run_again, task))
             else:
                 client.outcomes.fail_with_cause(task, lease.worker_id)
             text = (
