@@ -28,8 +28,9 @@ _AGAIN_IN_BACKGROUND_S = 1.0
 _AGAIN_AFTER_FAILURE_S = 10.0
 #: a round in the background goes on until the store is this much below its threshold
 _DOWN_BY = 0.2
-#: a round moves at least this part of the store, so that files are few and large
-_LEAST_PART = 0.1
+#: a round moves at least this many bytes (Ray's figure), but no more than that part of the store: few and large files
+_LEAST_BYTES = 100 * 1000**2
+_LEAST_PART = 0.25
 
 
 @dataclasses.dataclass(slots=True)
@@ -194,7 +195,7 @@ class SpillService:
         self.rounds += 1
         self._fault = None
         self._offers_until_s = now + _OFFER_S
-        least = int(self._store.ledger.capacity * _LEAST_PART)
+        least = min(_LEAST_BYTES, int(self._store.ledger.capacity * _LEAST_PART))
         self._perform(self._machine.begin(max(wanted, least), self._clients()))
 
     def _perform(self, actions: list[machine.Action]) -> None:
