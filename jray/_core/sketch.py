@@ -23,6 +23,8 @@ _ITEMS = 5
 _COLUMNS = 8
 #: elements of an array that are looked at
 _SAMPLE = 100_000
+#: that many elements of a long array are looked at together
+_ROW = 1000
 #: pixels of a thumbnail in each direction
 _PIXELS = 64
 
@@ -169,6 +171,8 @@ def _sample(array: Any) -> Any:
     """Return at most about `_SAMPLE` elements of an array, without a copy of more."""
     if array.size <= _SAMPLE:
         return array
+    if array.ndim == 1:  # as rows, for elements beside each other come with the same page
+        array = array[: len(array) // _ROW * _ROW].reshape(-1, _ROW)
     steps, excess = [], array.size / _SAMPLE
     for length in array.shape:  # the first axes first: what is skipped then is never read
         step = min(length, math.ceil(excess))
