@@ -96,7 +96,7 @@ def _sketched(value: Any, title: str) -> Sketch:
         small = value.copy()
         small.thumbnail((_PIXELS, _PIXELS))
         small = small.convert("RGBA" if small.mode in {"LA", "P", "PA", "RGBA"} else "RGB")
-        return Sketch(title, image=png(small.tobytes(), *small.size, len(small.mode)))
+        return Sketch(title, image=png(small.tobytes(), small.width, small.height, len(small.mode)))
     array = _as_array(value)
     if array is not None:
         return Sketch(title, _statistics(array), image=_thumbnail(array))
