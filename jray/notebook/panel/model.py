@@ -69,6 +69,9 @@ _KINDS = {
     "CAPTURED_IN_OBJECT": "inside another object",
 }
 
+#: columns that are left out where no row has a value
+_OPTIONAL = frozenset({"gpu", "note", "where"})
+
 #: the n of In[n], or what else a cell is called; "" for no cell
 Labels = Callable[[int], str]
 #: JSON: what a view shows; see `view_of`
@@ -99,11 +102,15 @@ class Snapshot:
 
     def table(self) -> Table:
         """Return the rows that are under no other, to be read at leisure."""
-        return Table(
-            TITLES[self.tab],
-            TABS[self.tab],
-            [row.cells for row in self.rows if row.parent is None],
-            self.notes,
+        rows = [row.cells for row in self.rows if row.parent is None]
+        return Table(TITLES[self.tab], self.columns(), rows, self.notes)
+
+    def columns(self) -> tuple[Column, ...]:
+        """Return the tab's columns, without those that often are empty and are now."""
+        return tuple(
+            column
+            for column in TABS[self.tab]
+            if column.key not in _OPTIONAL or any(row.cells.get(column.key) for row in self.rows)
         )
 
 
@@ -306,7 +313,7 @@ def actor_rows(
 
 
 def object_rows(objects: Iterable[Mapping[str, Any]], labels: Labels, own_pid: int) -> tuple[Row, ...]:
-    """Return a row for each reference that some process holds to an object."""
+    """Return a row for each reference that some process holds to an object, the largest objects first."""
     rows = []
     seen: dict[str, int] = {}
     for held in objects:
@@ -332,7 +339,7 @@ def object_rows(objects: Iterable[Mapping[str, Any]], labels: Labels, own_pid: i
                 else (),
             )
         )
-    return tuple(rows)
+    return tuple(sorted(rows, key=lambda row: -(row.cells["size"] or 0)))
 
 
 def node_rows(
@@ -420,7 +427,7 @@ def view_of(snapshot: Snapshot, request: Request, ribbon: str = "") -> State:
 
     An expanded row is followed by those under it, wherever it is.
     """
-    columns = TABS[snapshot.tab]
+    columns = snapshot.columns()
     children: dict[str, list[Row]] = {}
     for row in snapshot.rows:
         if row.parent is not None:

@@ -274,7 +274,7 @@ function render({ model, el }) {
   // -- drawing --
 
   function grid(columns) {
-    const widths = { text: "minmax(70px, 1fr)", states: "minmax(270px, 3fr)", share: "minmax(170px, 1.5fr)" };
+    const widths = { text: "minmax(70px, 1fr)", states: "minmax(270px, 3fr)", share: "minmax(210px, 1.5fr)" };
     const wide = { line: "minmax(200px, 6fr)", error: "minmax(120px, 2fr)", name: "minmax(110px, 1.4fr)" };
     const tight = {
       cell: "minmax(56px, 0.8fr)",
