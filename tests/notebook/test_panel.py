@@ -91,7 +91,10 @@ TALLIES = [
     Tally(2, "f", submitted=2, finished=2),
     Tally(2, "g", submitted=1),
 ]
-COUNTS = {("f", "NORMAL_TASK", "FINISHED"): 6, ("nested", "NORMAL_TASK", "RUNNING"): 7}
+COUNTS: dict[tuple[str, ...], int] = {
+    ("f", "NORMAL_TASK", "FINISHED"): 6,
+    ("nested", "NORMAL_TASK", "RUNNING"): 7,
+}
 ENDED = [
     {"name": "f", "cell": 1, "start_time_ms": 1000.0, "end_time_ms": 3000.0},
     {"name": "f", "cell": 1, "start_time_ms": 1000.0, "end_time_ms": 5000.0},
@@ -153,9 +156,11 @@ def test_only_own_finished_objects_can_be_freed() -> None:
             {**held, "pid": 7, "task_status": "PENDING", "is_owner": True},
             {**held, "pid": 8, "task_status": "FINISHED", "is_owner": True},
         ],
+        {"ab" * 24: 3},
         label,
         own_pid=7,
     )
+    assert rows_of[0].cells["cell"] == "In[3]"
     assert [bool(row.actions) for row in rows_of] == [True, False, False]
     assert len({row.key for row in rows_of}) == 3
     assert rows_of[0].cells["size"] is None

@@ -206,7 +206,8 @@ def test_tables_are_the_same_facts_for_programs(session: Any) -> None:
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("jray._core.inline.watch") is None, reason="the inline engine tells no tallies yet"
+    importlib.util.find_spec("jray._core.inline.watch") is None,
+    reason="the inline engine tells no tallies yet",
 )
 def test_the_inline_engine_can_be_looked_at(make_kernel: Callable[..., Any]) -> None:
     kernel = make_kernel(JRAY_NONINTERACTIVE="0")

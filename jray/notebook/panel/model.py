@@ -58,6 +58,8 @@ MOST_ROWS = 300
 #: most bytes of one message
 MOST_BYTES = 64 * 1024
 _LONGEST_TEXT = 300
+#: an object's id begins with that of the task that made it
+_TASK_ID_DIGITS = 48
 _STATES = {"FINISHED": "finished", "FAILED": "failed", "RUNNING": "running"}
 #: of a task's states in the order they are drawn
 _ORDER = ("failed", "cancelled", "finished", "running", "waiting")
@@ -312,8 +314,13 @@ def actor_rows(
     return tuple(rows)
 
 
-def object_rows(objects: Iterable[Mapping[str, Any]], labels: Labels, own_pid: int) -> tuple[Row, ...]:
-    """Return a row for each reference that some process holds to an object, the largest objects first."""
+def object_rows(
+    objects: Iterable[Mapping[str, Any]], cells: Mapping[str, int], labels: Labels, own_pid: int
+) -> tuple[Row, ...]:
+    """Return a row for each reference that some process holds to an object, the largest objects first.
+
+    *cells* are those that submitted the tasks that made them, by the task's id.
+    """
     rows = []
     seen: dict[str, int] = {}
     for held in objects:
@@ -331,7 +338,7 @@ def object_rows(objects: Iterable[Mapping[str, Any]], labels: Labels, own_pid: i
                     "size": size if isinstance(size, int) and size >= 0 else None,
                     "reference": _KINDS.get(kind, kind.lower().replace("_", " ")),
                     "holder": "this process" if held.get("pid") == own_pid else holder,
-                    "cell": labels(held.get("cell") or 0),
+                    "cell": labels(cells.get(object_id[:_TASK_ID_DIGITS], 0)),
                     "where": "" if site == "disabled" else _cut(site),
                 },
                 actions=(("free", f"Free {object_id[:16]}", object_id),)
@@ -491,7 +498,7 @@ def diff(old: State, new: State) -> Change:
 
 def apply(old: State, change: Change) -> State:
     """Return what *old* becomes; what the front end does, too."""
-    order = change.get("order", old.get("order", []))
+    order: list[str] = change["order"] if "order" in change else old.get("order", [])
     rows = {**old.get("rows", {}), **change.get("rows", {})}
     return {**old, **change.get("fields", {}), "order": order, "rows": {key: rows[key] for key in order}}
 

@@ -86,7 +86,9 @@ class Reader:
     def objects(self, engine: Engine) -> Snapshot:
         """Return who holds which objects."""
         objects = engine.cluster.rows("objects", limit=_MOST_ROWS, detail=True)
-        rows = model.object_rows(objects.rows, self._labels, os.getpid())
+        tasks = engine.cluster.rows("tasks", limit=_MOST_ROWS).rows if objects.rows else ()
+        cells = {str(task["task_id"]): int(task.get("cell") or 0) for task in tasks}
+        rows = model.object_rows(objects.rows, cells, self._labels, os.getpid())
         return Snapshot("objects", rows, _notes("references", objects))
 
     def nodes(self, engine: Engine) -> Snapshot:

@@ -13,7 +13,7 @@ import traitlets
 _FOLDER = Path(__file__).parent
 
 
-class PanelWidget(anywidget.AnyWidget):  # type: ignore[misc] # anywidget's base is untyped
+class PanelWidget(anywidget.AnyWidget):
     """What a front end draws; it says what it hears and shows what it is told."""
 
     _esm = _FOLDER / "panel.js"
