@@ -7,8 +7,11 @@ from typing import Any
 
 import jray
 from jray._core.frontend import set_frontend
+from jray.notebook.candidates import LiveCandidates
 from jray.notebook.cells import CellTable, running_number
+from jray.notebook.command_table import COMMANDS
 from jray.notebook.completion import ArgumentMatcher
+from jray.notebook.context import Context
 from jray.notebook.kernel_frontend import KernelFrontend
 from jray.notebook.magics import JrayMagics
 from jray.notebook.outbox import Outbox
@@ -47,21 +50,26 @@ class Guest:
         self.attend()
         if self._magics is None:
             runtime: Any = jray  # a module is a `Runtime`, which mypy sees only when it is annotated so
-            self._magics = JrayMagics(self._shell, runtime)
+            context = Context(self._shell, runtime, self._cells, is_deterministic=self._is_noninteractive)
+            self._magics = JrayMagics(self._shell, runtime, context)
             self._shell.register_magics(self._magics)
-            self._matcher = ArgumentMatcher(self._shell)
+            self._matcher = ArgumentMatcher(
+                self._shell, self._magics.option_tables, COMMANDS, LiveCandidates(context)
+            )
             self._matcher.install()
+
+    def add_magic(self, name: str, options: dict[str, Any]) -> None:
+        """Add `%%name` and `%name`, and the magics they are made of: see `jray.new_magic`."""
+        self.load()
+        assert self._magics is not None
+        self._magics.add(name, options)
 
     def leave(self) -> None:
         """Take everything out again."""
         if self._matcher is not None:
             self._matcher.remove()
         if self._magics is not None:
-            manager = self._shell.magics_manager
-            for kind, names in type(self._magics).magics.items():
-                for name in names:
-                    manager.magics[kind].pop(name, None)
-            manager.registry.pop(type(self._magics).__name__, None)
+            self._magics.remove()
         if self._frontend is not None:
             self._shell.events.unregister("pre_run_cell", self._on_cell)
             self._shell.events.unregister("post_run_cell", self._on_cell_end)

@@ -23,7 +23,11 @@ from traitlets.config import Config
 from jray import exceptions
 from jray._core import serialization
 from jray._core.refs import ObjectRef
+from jray.notebook.candidates import LiveCandidates
+from jray.notebook.cells import CellTable
+from jray.notebook.command_table import COMMANDS
 from jray.notebook.completion import ArgumentMatcher
+from jray.notebook.context import Context
 from jray.notebook.magics import JrayMagics
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +105,11 @@ class FakeRuntime:
         ref = self._new_ref()
         self._values[ref._id].set_result(value)
         return ref
+
+    def get_actor(self, name: str) -> Any:
+        raise ValueError(name)
+
+    def kill(self, handle: Any) -> None: ...
 
     def get(self, refs: Any, *, timeout: float | None = None) -> Any:
         if self.get_raises is not None:
@@ -189,11 +198,14 @@ def runtime() -> FakeRuntime:
 
 
 @pytest.fixture
-def magic_shell(shell: InteractiveShell, runtime: FakeRuntime) -> InteractiveShell:
+def magic_shell(shell: InteractiveShell, runtime: FakeRuntime) -> Iterator[InteractiveShell]:
     """A shell with jray's magics over the fake runtime."""
-    shell.register_magics(JrayMagics(shell, runtime))
-    ArgumentMatcher(shell).install()
-    return shell
+    context = Context(shell, runtime, CellTable())
+    magics = JrayMagics(shell, runtime, context)
+    shell.register_magics(magics)
+    ArgumentMatcher(shell, magics.option_tables, COMMANDS, LiveCandidates(context)).install()
+    yield shell
+    magics.remove()
 
 
 class Kernel:

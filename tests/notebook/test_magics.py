@@ -18,6 +18,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from jray import exceptions
 from jray._core.frontend import Output, get_frontend, set_frontend
 from jray._core.refs import ObjectRef
+from jray.notebook.command_table import COMMANDS
 from jray.notebook.remote import RemoteCell
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -530,16 +531,29 @@ def test_status_of_nothing_starts_nothing(magic_shell: InteractiveShell, runtime
 
 def test_start_and_stop(magic_shell: InteractiveShell, runtime: Any) -> None:
     """They are jray.init and jray.shutdown with the options given."""
+    runtime.is_up = False
     magic_shell.run_line_magic("jray", "start --num-cpus 2 --resources lic=1")
     assert runtime.started_with == (None, {"num_cpus": 2, "resources": {"lic": 1.0}})
-    magic_shell.run_line_magic("jray", "start --address auto")
-    assert runtime.started_with == ("auto", {})
+    with pytest.raises(UsageError, match="jray runs in this notebook already"):
+        magic_shell.run_line_magic("jray", "start")
     assert magic_shell.run_line_magic("jray", "stop") is None
     assert not runtime.is_up
+    magic_shell.run_line_magic("jray", "start --address auto")
+    assert runtime.started_with == ("auto", {})
+    magic_shell.run_line_magic("jray", "stop")
+    magic_shell.run_line_magic("jray", "connect /run/head.sock")
+    assert runtime.started_with == ("/run/head.sock", {})
 
 
 @pytest.mark.parametrize(
-    ("line", "message"), [("bogus", "invalid choice"), ("stop --num-cpus 1", "only for %jray start")]
+    ("line", "message"),
+    [
+        ("bogus", "no command 'bogus'"),
+        ("taks", "did you mean 'tasks'"),
+        ("stop --num-cpus 1", "unrecognized arguments: --num-cpus 1"),
+        ("connect", "required: ADDRESS"),
+        ("help taks", "did you mean 'tasks'"),
+    ],
 )
 def test_a_wrong_command_is_refused(magic_shell: InteractiveShell, line: str, message: str) -> None:
     """A command that does not exist, and an option that the command does not take."""
@@ -550,11 +564,32 @@ def test_a_wrong_command_is_refused(magic_shell: InteractiveShell, line: str, me
 # --- help and completion ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "name"), [("cell", "remote"), ("line", "jray")])
-def test_help_lists_every_option(magic_shell: InteractiveShell, kind: str, name: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "name", "file"),
+    [
+        ("cell", "remote", "remote"),
+        ("line", "remote", "remote-line"),
+        ("line", "jray", "jray"),
+        ("cell", "actor", "actor"),
+        ("cell", "autoremote", "autoremote"),
+        ("line", "autoremote", "autoremote-line"),
+    ],
+)
+def test_help_lists_every_option(magic_shell: InteractiveShell, kind: str, name: str, file: str) -> None:
     """The help is made from the option table; a change of it is a change of this file."""
     text = (magic_shell.find_magic(name, kind).__doc__ or "").rstrip() + "\n"
-    assert text == (GOLDEN / f"{name}.txt").read_text()
+    assert text == (GOLDEN / f"{file}.txt").read_text()
+
+
+def test_each_command_has_help_of_its_own(
+    magic_shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`%jray help NAME` lists the options of that command; all of them are one file."""
+    names = [command.name for command in COMMANDS]
+    for name in names:
+        magic_shell.run_line_magic("jray", f"help {name}")
+        sys.stdout.write("\n")
+    assert capsys.readouterr().out == (GOLDEN / "commands.txt").read_text()
 
 
 def completions(shell: InteractiveShell, text: str, *, cursor: int | None = None) -> list[str]:
