@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from typing import Any
+
+from IPython.core.inputtransformer2 import TransformerManager
 
 #: cells that stay: magics, shell commands, help
 _STAYS = re.compile(r"\s*(?:[%!?]|.*\?\s*$)")
@@ -70,9 +73,21 @@ class AutoRemote:
 def stays(lines: list[str]) -> bool:
     """Tell whether a cell runs in the notebook's own process: it begins with IPython's syntax, or is empty.
 
-    Comments above do not count.
+    Comments above do not count.  What is no Python stays too, so that its error looks as ever.
     """
     code = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not code:
         return True
-    return _STAYS.match(code[0]) is not None or any(_IN_LINE.match(line) for line in code)
+    if _STAYS.match(code[0]) is not None or any(_IN_LINE.match(line) for line in code):
+        return True
+    try:
+        compile(
+            TransformerManager().transform_cell("".join(lines)),
+            "<cell>",
+            "exec",
+            flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST,
+            dont_inherit=True,
+        )
+    except SyntaxError:
+        return True
+    return False

@@ -12,6 +12,8 @@ from jray.notebook.context import closest
 
 #: options that say what to do with one cell, and make no sense for all
 _OF_ONE_CELL = frozenset({"is_async", "dry_run"})
+#: defaults of cells only: the value of an expression comes back without them
+_OF_CELLS = frozenset({"output", "ref"})
 
 
 class CustomMagic:
@@ -20,17 +22,20 @@ class CustomMagic:
     def __init__(self, name: str, defaults: dict[str, Any], runner: CellRunner) -> None:
         self.name = name
         self.options = tuple(_with_default(line, defaults) for line in REMOTE_OPTIONS)
-        self._parser = parser_for(self.options, usage=f"%%{name} [options]")
+        of_lines = {option: value for option, value in defaults.items() if option not in _OF_CELLS}
+        self.line_options = tuple(_with_default(line, of_lines) for line in REMOTE_OPTIONS)
         self._runner = runner
 
     def cell(self, line: str, cell: str) -> Any:
         """Run the cell; what `%%name` calls."""
-        return self._runner.run_cell(self._parse(split(line)), f"%%{self.name} {line}", cell)
+        arguments = parser_for(self.options, usage=f"%%{self.name} [options]").parse_args(split(line))
+        return self._runner.run_cell(arguments, f"%%{self.name} {line}", cell)
 
     def line(self, line: str) -> Any:
         """Run the line's code; what `%name` calls."""
-        words, code = split_options(line, self.options)
-        return self._runner.run_line(self._parse(words), f"%{self.name} {line}", code)
+        words, code = split_options(line, self.line_options)
+        arguments = parser_for(self.line_options, usage=f"%{self.name} [options] code").parse_args(words)
+        return self._runner.run_line(arguments, f"%{self.name} {line}", code)
 
     def help_text(self, *, is_cell: bool) -> str:
         """Return the help of one of the two forms."""
@@ -38,12 +43,9 @@ class CustomMagic:
             ("%%", "the cell", "[options]") if is_cell else ("%", "the code", "[options] code")
         )
         description = f"Run {what} as a task on a worker: %%remote with defaults of its own."
-        parser = parser_for(self.options, usage=f"{sign}{self.name} {usage}", description=description)
+        options = self.options if is_cell else self.line_options
+        parser = parser_for(options, usage=f"{sign}{self.name} {usage}", description=description)
         return str(parser.format_help())
-
-    def _parse(self, words: list[str]) -> argparse.Namespace:
-        parsed: argparse.Namespace = self._parser.parse_args(words)
-        return parsed
 
 
 def _dest(line: MagicOption) -> str:

@@ -28,6 +28,8 @@ class Guest:
         self._frontend: KernelFrontend | None = None
         self._magics: JrayMagics | None = None
         self._matcher: ArgumentMatcher | None = None
+        #: whether the first cell is to bring in what a kernel's start could not
+        self._is_awaiting = False
 
     @property
     def cells(self) -> CellTable:
@@ -37,6 +39,12 @@ class Guest:
         """Route output to cells, if the shell belongs to a kernel.  Doing it again changes nothing."""
         kernel = getattr(self._shell, "kernel", None)
         if self._frontend is not None or kernel is None:
+            return
+        if not self._request().get("header"):
+            # the kernel starts, and no cell runs yet: only a cell's request tells what kind of front end there is
+            if not self._is_awaiting:
+                self._is_awaiting = True
+                self._shell.events.register("pre_run_cell", self._on_first_cell)
             return
         outbox = Outbox(with_prefix=_is_on("JRAY_LOG_PREFIX"), is_ordered=self._is_noninteractive())
         self._frontend = KernelFrontend(kernel, self._cells, outbox)
@@ -66,6 +74,7 @@ class Guest:
 
     def leave(self) -> None:
         """Take everything out again."""
+        self._stop_awaiting()
         if self._matcher is not None:
             self._matcher.remove()
         if self._magics is not None:
@@ -78,6 +87,17 @@ class Guest:
         self._frontend = self._magics = self._matcher = None
 
     # -- hooks ------------------------------------------------------------------------------------
+
+    def _on_first_cell(self, info: Any = None) -> None:
+        self._stop_awaiting()
+        self.attend()
+        if self._frontend is not None:
+            self._on_cell(info)
+
+    def _stop_awaiting(self) -> None:
+        if self._is_awaiting:
+            self._is_awaiting = False
+            self._shell.events.unregister("pre_run_cell", self._on_first_cell)
 
     def _on_cell(self, info: Any = None) -> None:
         self._enter_cell(getattr(info, "cell_id", None), is_recorded=False)

@@ -75,7 +75,7 @@ ACTOR_OPTIONS = (
     LIMIT,
 )
 OBJECT_OPTIONS = (
-    option("--all", action="store_true", help="also references to values that are not in the store."),
+    option("--all", action="store_true", help="also those without a value yet, and empty ones."),
     option("--min-size", metavar="MB", type=amount, default=0, help="those of at least this many megabytes."),
     LIMIT,
 )

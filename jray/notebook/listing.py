@@ -76,7 +76,12 @@ class Listing:
         )
 
     def _shown(self) -> Sequence[Column]:
-        return [column for column in self.columns if not (column.varies and self.is_deterministic)]
+        """Return the columns that say something."""
+        return [
+            column
+            for column in self.columns
+            if not (column.varies and self.is_deterministic) and any(_text(column, row) for row in self.rows)
+        ]
 
 
 def _text(column: Column, row: dict[str, Any]) -> str:

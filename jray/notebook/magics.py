@@ -180,7 +180,7 @@ class JrayMagics(Magics):
             "%autoremote": AUTOREMOTE_LINE_OPTIONS,
         }
         for name, magic in self._custom.items():
-            tables[f"%%{name}"] = tables[f"%{name}"] = magic.options
+            tables[f"%%{name}"], tables[f"%{name}"] = magic.options, magic.line_options
         return tables
 
     def remove(self) -> None:

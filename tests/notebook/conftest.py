@@ -9,7 +9,7 @@ import os
 import queue
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
+from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
 from traitlets.config import Config
 
@@ -211,8 +212,15 @@ def magic_shell(shell: InteractiveShell, runtime: FakeRuntime) -> Iterator[Inter
 class Kernel:
     """A real kernel and what it says, by the cell that made it say so."""
 
-    def __init__(self, **environment: str) -> None:
-        self._manager = KernelManager(kernel_name="python3")
+    def __init__(self, kernel_dirs: Sequence[Path] = (), **environment: str) -> None:
+        specs = (
+            KernelSpecManager(kernel_dirs=[str(folder) for folder in kernel_dirs]) if kernel_dirs else None
+        )
+        self._manager = (
+            KernelManager(kernel_name="python3")
+            if specs is None
+            else KernelManager(kernel_name="jray", kernel_spec_manager=specs)
+        )
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(("JPY_", "JRAY_"))
@@ -297,8 +305,8 @@ def make_kernel() -> Iterator[Callable[..., Kernel]]:
     """A way to start kernels with an environment of their own."""
     made: list[Kernel] = []
 
-    def make(**environment: str) -> Kernel:
-        made.append(Kernel(**environment))
+    def make(kernel_dirs: Sequence[Path] = (), **environment: str) -> Kernel:
+        made.append(Kernel(kernel_dirs, **environment))
         return made[-1]
 
     yield make
