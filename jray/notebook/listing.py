@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 _LEFT, _RIGHT = "left", "right"
 #: longest text of one cell of a table; the whole is in `rows`
 _WIDEST = 90
+#: what no two runs have in common, inside texts: ids and processes
+_ID = re.compile(r"\b[0-9a-f]{16,}\b")
+_PROCESS = re.compile(r"\b(pid|process)([ =])\d+")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class Listing:
         if self.rows and columns:
             table = [
                 [column.title or column.key for column in columns],
-                *([_text(column, row) for column in columns] for row in self.rows),
+                *([self._text(column, row) for column in columns] for row in self.rows),
             ]
             widths = [max(len(line[index]) for line in table) for index in range(len(columns))]
             lines += [
@@ -57,7 +61,7 @@ class Listing:
                 ).rstrip()
                 for line in table
             ]  # fmt: skip
-        return "\n".join([*lines, *self.notes])
+        return "\n".join([*lines, *self._shown_notes()])
 
     def _repr_html_(self) -> str:
         columns = self._shown()
@@ -65,34 +69,44 @@ class Listing:
         if self.rows and columns:
             head = "".join(_cell("th", column, column.title or column.key) for column in columns)
             body = "".join(
-                f"<tr>{''.join(_cell('td', column, _text(column, row)) for column in columns)}</tr>"
+                f"<tr>{''.join(_cell('td', column, self._text(column, row)) for column in columns)}</tr>"
                 for row in self.rows
             )
             table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        notes = "".join(f"<div>{html.escape(note)}</div>" for note in self.notes)
+        notes = "".join(f"<div>{html.escape(note)}</div>" for note in self._shown_notes())
         return (
             '<div class="jray-listing" style="color:var(--jp-ui-font-color1, inherit)">'
             f"<strong>{html.escape(self.title)}</strong>{table}{notes}</div>"
         )
+
+    def _text(self, column: Column, row: dict[str, Any]) -> str:
+        value = row.get(column.key)
+        text = "" if value is None else " ".join(column.show(value).split())
+        if self.is_deterministic:
+            text = steady(text)
+        return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..."
+
+    def _shown_notes(self) -> list[str]:
+        return [steady(note) if self.is_deterministic else note for note in self.notes]
 
     def _shown(self) -> Sequence[Column]:
         """Return the columns that say something."""
         return [
             column
             for column in self.columns
-            if not (column.varies and self.is_deterministic) and any(_text(column, row) for row in self.rows)
+            if not (column.varies and self.is_deterministic)
+            and any(self._text(column, row) for row in self.rows)
         ]
-
-
-def _text(column: Column, row: dict[str, Any]) -> str:
-    value = row.get(column.key)
-    text = "" if value is None else " ".join(column.show(value).split())
-    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..."
 
 
 def _cell(tag: str, column: Column, text: str) -> str:
     side = _RIGHT if column.is_number else _LEFT
     return f'<{tag} style="text-align:{side}">{html.escape(text)}</{tag}>'
+
+
+def steady(text: str) -> str:
+    """Return *text* without ids and processes, which differ from run to run."""
+    return _PROCESS.sub(r"\1\2...", _ID.sub("...", text))
 
 
 def count(number: int, word: str, plural: str = "") -> str:

@@ -83,9 +83,9 @@ def show_memory(context: Context, arguments: argparse.Namespace) -> Listing:
         Column("kind", "what refers to it"),
         Column("holder", "held by"),
     )
-    title = f"Object store: {human_size(used)} of {human_size(total)} in use{share}; {count(len(rows), 'value')} referred to"
-    if context.is_deterministic():  # how large the store is depends on the machine
-        title = f"Object store: {human_size(used)} in use; {count(len(rows), 'value')} referred to"
+    # how large the store is depends on the machine
+    of = "" if context.is_deterministic() else f" of {human_size(total)}{share}"
+    title = f"Object store: {human_size(used)}{of} in use; {count(len(rows), 'value')} referred to"
     return Listing(title, columns, rows[: arguments.limit], tuple(notes), context.is_deterministic())
 
 
