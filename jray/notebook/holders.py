@@ -12,6 +12,7 @@ T = TypeVar("T")
 
 #: names under which IPython keeps what cells gave and were given
 _IPYTHONS = re.compile(r"_+|_\d+|_i+|_i\d+|_ih|_oh|_dh|In|Out")
+_OUTPUTS = re.compile(r"_+|_\d+")
 _LAST = ("_", "__", "___")
 TRACEBACK = "the last traceback"
 
@@ -83,14 +84,18 @@ def drop_outputs(shell: Any, values: Mapping[int, Any] | None = None) -> list[st
         if values is None or id(value) in values:
             del out[number]
             dropped.append(f"Out[{number}]")
-            if namespace.get(f"_{number}") is value:
-                del namespace[f"_{number}"]
+            namespace.pop(f"_{number}", None)
     for name in _LAST:
         value = namespace.get(name)
         if value is not None and (values is None or id(value) in values):
             namespace[name] = ""  # what IPython has there before there is an output
             if getattr(hook, name, None) is value:
                 setattr(hook, name, "")
+    # IPython notes what it has put among the variables, values and all
+    hidden = shell.user_ns_hidden
+    for name, value in list(hidden.items()):
+        if _OUTPUTS.fullmatch(name) and (values is None or id(value) in values):
+            hidden[name] = namespace.get(name, "")
     return dropped
 
 
