@@ -8,12 +8,13 @@ import inspect
 import json
 import keyword
 import re
+import shlex
 import textwrap
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from IPython.core.error import UsageError
 from IPython.core.magic_arguments import MagicArgumentParser, argument, kwds
-from IPython.utils.process import arg_split
 
 _UNITS = {
     "": 1,
@@ -266,9 +267,17 @@ def parser_for(options: Iterable[MagicOption], *, usage: str, description: str =
 
 
 def split(line: str) -> list[str]:
-    """Return the words of a magic's line; quotes stay where they are, for the readers of values."""
-    words: list[str] = arg_split(line)
-    return words
+    """Return the words of a magic's line; quotes stay where they are, for the readers of values.
+
+    Raises UsageError for a quote that is not closed.
+    """
+    lexer = shlex.shlex(line, posix=False)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    try:
+        return list(lexer)
+    except ValueError as error:
+        raise UsageError(f"{line}: {error}") from None
 
 
 _WORD = re.compile(r"""\s*((?:"[^"]*"|'[^']*'|[^\s"'])+)""")

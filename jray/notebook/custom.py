@@ -78,11 +78,11 @@ def checked_defaults(given: dict[str, Any]) -> dict[str, Any]:
                 by_name[flag[2:].replace("-", "_")] = line
     defaults: dict[str, Any] = {}
     for name, value in given.items():
-        line = by_name.get(name)
-        if line is None:
+        if name not in by_name:
             raise TypeError(
                 f"new_magic() takes no option {name!r}{closest(name, by_name) or '.'} It takes {', '.join(by_name)}."
             )
+        line = by_name[name]
         defaults[_dest(line)] = _read(name, line, value)
     return defaults
 

@@ -206,7 +206,7 @@ def duration_ms(row: dict[str, Any]) -> float | None:
         return None
     if end is None:
         return max(0.0, time.time() * 1000 - start) if row["status"] == "running" else None
-    return max(0.0, end - start)
+    return max(0.0, float(end) - float(start))
 
 
 def _singles(

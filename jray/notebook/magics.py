@@ -58,7 +58,7 @@ class JrayMagics(Magics):
 
     @magic_arguments()
     @with_options(REMOTE_OPTIONS, "%%remote [options]")
-    @cell_magic("remote")
+    @cell_magic
     def remote(self, line: str, cell: str) -> RemoteCell | None:
         """Run the cell as a task on a worker.
 
@@ -74,7 +74,7 @@ class JrayMagics(Magics):
 
     @magic_arguments()
     @with_options(REMOTE_OPTIONS, "%remote [options] code")
-    @line_magic("remote")
+    @line_magic("remote")  # type: ignore[arg-type]  # with a name it takes what it gives without
     def remote_line(self, line: str) -> Any:
         """Run the code on a worker.
 
@@ -100,7 +100,7 @@ class JrayMagics(Magics):
 
     @magic_arguments()
     @with_options(AUTOREMOTE_LINE_OPTIONS, "%autoremote [on|off] [options]")
-    @line_magic("autoremote")
+    @line_magic("autoremote")  # type: ignore[arg-type]  # as above
     def autoremote_line(self, line: str) -> None:
         """Run every following plain cell on a worker, until it is switched off.
 
@@ -125,7 +125,7 @@ class JrayMagics(Magics):
 
     @magic_arguments()
     @with_options(AUTOREMOTE_OPTIONS, "%%autoremote [options]")
-    @cell_magic("autoremote")
+    @cell_magic
     def autoremote(self, line: str, cell: str) -> None:
         """Run the cell as a task on a worker, and bring back whatever it assigns.
 

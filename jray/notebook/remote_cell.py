@@ -90,8 +90,8 @@ def run_cell(code: CellCode, names: dict[str, Any], resolved: tuple[str, ...], *
         bundles = [*publisher.bundles, *([] if bundle is None else [bundle])]
     shown_bundles = () if code.is_quiet else tuple(bundles)
     if code.is_lenient:
-        values, left_behind = _what_can_travel(namespace, code.outputs)
-        return CellOutcome(shown_bundles, left_behind), values
+        found, left_behind = _what_can_travel(namespace, code.outputs)
+        return CellOutcome(shown_bundles, left_behind), found
     outcome = CellOutcome(shown_bundles)
     if not code.outputs:
         return outcome

@@ -85,7 +85,7 @@ def _listing(
             row["status"],
             facts.why_task(row),
         ] += 1
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"what": what, "cell": cell, "status": status, "count": number, "reason": reason}
         for (what, cell, status, reason), number in groups.items()
     ]
