@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,10 +104,16 @@ class LiveCandidates:
 
 
 def addresses() -> list[str]:
-    """Return where the heads of this user on this machine listen, the newest first."""
+    """Return where the heads of this user on this machine listen, the newest first.
+
+    In /tmp anybody can make a directory of that name: only what nobody else can write is believed.
+    """
     found: list[tuple[float, str]] = []
     for card in Path(runtime_base()).glob(f"jray-{os.geteuid()}-*/head.json"):
         try:
+            status = card.parent.lstat()
+            if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o077:
+                continue
             told = json.loads(card.read_text())
             os.kill(int(told["pid"]), 0)
             found.append((float(told["created_s"]), str(told["address"])))

@@ -144,7 +144,10 @@ def _check_limits(_context: Context) -> Iterator[Finding]:
 def _check_sessions(_context: Context) -> Iterator[Finding]:
     bases = dict.fromkeys((runtime_base(), "/tmp", _SHARED_MEMORY))  # noqa: S108 -- where sessions are
     mine = [
-        folder for base in bases for folder in Path(base).glob(f"jray-{os.geteuid()}-*") if folder.is_dir()
+        folder
+        for base in bases
+        for folder in Path(base).glob(f"jray-{os.geteuid()}-*")
+        if folder.is_dir() and folder.lstat().st_uid == os.geteuid()
     ]
     dead = [folder for folder in mine if _is_dead(folder)]
     alive = len(mine) - len(dead)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import linecache
+import os
 import subprocess
 import sys
 import threading
@@ -20,6 +22,7 @@ from jray import exceptions
 from jray._core.frontend import Output, get_frontend, set_frontend
 from jray._core.refs import ObjectRef
 from jray.notebook.arguments import REMOTE_OPTIONS, split_options
+from jray.notebook.candidates import addresses
 from jray.notebook.command_table import COMMANDS
 from jray.notebook.completion import complete
 from jray.notebook.remote import RemoteCell
@@ -908,6 +911,29 @@ def test_values_complete_from_what_there_is(text: str, expected: tuple[str, list
         assert found[1] == []
     else:
         assert found == expected
+
+
+def test_addresses_are_those_of_living_heads_of_this_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest first; none of the dead, of broken cards, or from directories that others can write."""
+    monkeypatch.setenv("JRAY_RUNTIME_DIR", str(tmp_path))
+
+    def card(name: str, text: str, mode: int = 0o700) -> None:
+        folder = tmp_path / f"jray-{os.geteuid()}-{name}"
+        folder.mkdir()
+        (folder / "head.json").write_text(text)
+        folder.chmod(mode)
+
+    def told(address: str, created_s: float, pid: int = os.getpid()) -> str:
+        return json.dumps({"address": address, "created_s": created_s, "pid": pid})
+
+    card("old", told("/old.sock", 1.0))
+    card("new", told("/new.sock", 2.0))
+    card("dead", told("/dead.sock", 3.0, pid=2**22 + 1))
+    card("open", told("/open.sock", 4.0), mode=0o777)
+    card("broken", "{")
+    assert addresses() == ["/new.sock", "/old.sock"]
 
 
 @pytest.mark.filterwarnings("ignore::IPython.core.completer.ProvisionalCompleterWarning")
