@@ -21,9 +21,9 @@ from typing import Any
 import jray
 from jray._core.client.session import runtime_base
 from jray._core.detect import detect_memory_bytes, detect_num_cpus
+from jray._core.sketch import human_size
 from jray.notebook.context import Context
 from jray.notebook.listing import Column, Listing, count
-from jray.notebook.shipment import human_size
 
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 -- looked at, not written
 _LEAST_SHARED_BYTES = 512 * 1024 * 1024

@@ -12,12 +12,12 @@ from IPython.core.error import UsageError
 
 from jray._core.engine import Rows
 from jray._core.refs import ObjectRef
+from jray._core.sketch import human_size
 from jray.exceptions import RaySystemError
 from jray.notebook.arguments import amount, option, unquote
 from jray.notebook.context import Context, closest
 from jray.notebook.holders import holders_of
 from jray.notebook.listing import Column, Listing, count, human_time
-from jray.notebook.shipment import human_size
 
 _WAITING = frozenset(
     {

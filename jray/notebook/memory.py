@@ -13,12 +13,12 @@ from IPython.core.error import UsageError
 
 from jray._core.engine import Engine
 from jray._core.refs import ObjectRef
+from jray._core.sketch import human_size
 from jray.notebook.arguments import option, unquote
 from jray.notebook.context import Context, closest
 from jray.notebook.holders import TRACEBACK, drop_outputs, drop_traceback, held_in, holders_of, places
 from jray.notebook.inventory import CELL, ID, LIMIT, object_rows
 from jray.notebook.listing import Column, Listing, count
-from jray.notebook.shipment import human_size
 
 MEMORY_OPTIONS = (LIMIT,)
 FREE_OPTIONS = (
