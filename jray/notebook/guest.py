@@ -7,11 +7,15 @@ from typing import Any
 
 import jray
 from jray._core.frontend import set_frontend
+from jray._core.refs import current
+from jray.notebook.bars import Bars
 from jray.notebook.cells import CellTable, running_number
 from jray.notebook.completion import ArgumentMatcher
 from jray.notebook.kernel_frontend import KernelFrontend
 from jray.notebook.magics import JrayMagics
 from jray.notebook.outbox import Outbox
+from jray.notebook.task_logs import TaskLogs
+from jray.notebook.throttle import limits_from_environ
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 
@@ -22,6 +26,8 @@ class Guest:
     def __init__(self, shell: Any) -> None:
         self._shell = shell
         self._cells = CellTable()
+        #: what tasks wrote, shown or not
+        self.task_logs = TaskLogs(_logs_directory)
         self._frontend: KernelFrontend | None = None
         self._magics: JrayMagics | None = None
         self._matcher: ArgumentMatcher | None = None
@@ -35,8 +41,15 @@ class Guest:
         kernel = getattr(self._shell, "kernel", None)
         if self._frontend is not None or kernel is None:
             return
-        outbox = Outbox(with_prefix=_is_on("JRAY_LOG_PREFIX"), is_ordered=self._is_noninteractive())
-        self._frontend = KernelFrontend(kernel, self._cells, outbox)
+        is_same_each_time = self._is_noninteractive()
+        outbox = Outbox(
+            with_prefix=_is_on("JRAY_LOG_PREFIX"),
+            is_ordered=is_same_each_time,
+            limits=None if is_same_each_time else limits_from_environ(),
+        )
+        self._frontend = KernelFrontend(
+            kernel, self._cells, outbox, logs=self.task_logs, bars=None if is_same_each_time else Bars()
+        )
         self._shell.events.register("pre_run_cell", self._on_cell)
         self._shell.events.register("post_run_cell", self._on_cell_end)
         self._enter_cell(None, is_recorded=True)  # the one that is running brought us here
@@ -67,6 +80,7 @@ class Guest:
             self._shell.events.unregister("post_run_cell", self._on_cell_end)
             set_frontend(None)
             self._frontend.close()
+            self.task_logs.close()
         self._frontend = self._magics = self._matcher = None
 
     # -- hooks ------------------------------------------------------------------------------------
@@ -76,7 +90,7 @@ class Guest:
 
     def _on_cell_end(self, _result: Any = None) -> None:
         if self._frontend is not None:
-            self._frontend.flush()
+            self._frontend.end_cell()
 
     def _enter_cell(self, cell_id: str | None, *, is_recorded: bool) -> None:
         request = self._request()
@@ -105,6 +119,15 @@ class Guest:
         # Front ends that people look at name the cell or the notebook; nbval and nbclient do neither.
         names_cell = bool(self._request().get("metadata", {}).get("cellId"))
         return not names_cell and self._notebook() is None and "COLAB_RELEASE_TAG" not in os.environ
+
+
+def _logs_directory() -> str | None:
+    """Return where this process's session keeps logs; None: nowhere, or where others must not write."""
+    client = current.client
+    if client is None or client.engine_name != "jray":
+        return None
+    directory = os.path.join(client.session_dir, "logs")
+    return directory if os.path.isdir(directory) else None
 
 
 def _is_on(variable: str) -> bool:
