@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import itertools
-import uuid
+import os
 from typing import Any
 
 from jray.util.tqdm import format_line
@@ -64,7 +64,7 @@ class _Group:
     """The bars of one cell."""
 
     def __init__(self) -> None:
-        self.display_id = f"jray-bars-{uuid.uuid4().hex}"
+        self.display_id = f"jray-bars-{os.urandom(8).hex()}"
         self.is_drawn = False
         self.is_dirty = False
         self.drawn_s = float("-inf")

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sized
-from time import monotonic
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Protocol, Self, TextIO
 
@@ -98,11 +98,7 @@ class tqdm:  # noqa: N801 -- the name that everybody knows
             for item in self._iterable:
                 yield item
                 self.update()
-        except GeneratorExit as leaving:
-            # a loop that is left by an error has its generator ended while that error is handled
-            self._has_failed = leaving.__context__ is not None
-            raise
-        except BaseException:
+        except Exception:
             self._has_failed = True
             raise
         finally:
@@ -333,6 +329,23 @@ class CellScreen:
 
     def close(self, bar: tqdm) -> None:
         self._tell(bar)
+        task = current.client.context.task_number()
+        if task is not None and bar.state()["state"] == "stopped":
+            threading.Thread(target=self._judge, args=(bar, task), name="jray-bar", daemon=True).start()
+
+    def _judge(self, bar: tqdm, task: Any) -> None:
+        """Tell that a bar whose loop was left early has failed, if its task does.
+
+        A generator cannot tell an error in the loop's body from a `break`.
+        """
+        pause_s = 0.02
+        while not task.ended_s:
+            sleep(pause_s)
+            pause_s = min(2 * pause_s, 1.0)
+        sleep(pause_s)  # whether it failed is noted a moment later
+        if task.has_failed:
+            bar._has_failed = True
+            self._tell(bar)
 
     def _tell(self, bar: tqdm) -> None:
         self._told_s = monotonic()
