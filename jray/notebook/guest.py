@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 import jray
-from jray._core.frontend import set_frontend
+from jray._core.frontend import Output, OutputKind, set_frontend
 from jray._core.refs import current
 from jray.notebook.bars import Bars
 from jray.notebook.cells import CellTable, running_number
@@ -14,6 +14,7 @@ from jray.notebook.completion import ArgumentMatcher
 from jray.notebook.kernel_frontend import KernelFrontend
 from jray.notebook.magics import JrayMagics
 from jray.notebook.outbox import Outbox
+from jray.notebook.stopping import Policy, Stopping, is_interrupt, policy_from_environ, policy_of
 from jray.notebook.task_logs import TaskLogs
 from jray.notebook.throttle import limits_from_environ
 
@@ -31,10 +32,23 @@ class Guest:
         self._frontend: KernelFrontend | None = None
         self._magics: JrayMagics | None = None
         self._matcher: ArgumentMatcher | None = None
+        self._on_interrupt = policy_from_environ()
 
     @property
     def cells(self) -> CellTable:
         return self._cells
+
+    @property
+    def on_interrupt(self) -> Policy:
+        """What interrupting a cell does to the work it has submitted: "cancel", "detach" or "ask".
+
+        `JRAY_ON_INTERRUPT` says what it is at first.  Setting another name raises ValueError.
+        """
+        return self._on_interrupt
+
+    @on_interrupt.setter
+    def on_interrupt(self, name: str) -> None:
+        self._on_interrupt = policy_of(name)
 
     def attend(self) -> None:
         """Route output to cells, if the shell belongs to a kernel.  Doing it again changes nothing."""
@@ -88,9 +102,23 @@ class Guest:
     def _on_cell(self, info: Any = None) -> None:
         self._enter_cell(getattr(info, "cell_id", None), is_recorded=False)
 
-    def _on_cell_end(self, _result: Any = None) -> None:
+    def _on_cell_end(self, result: Any = None) -> None:
+        if self._frontend is None:
+            return
+        if current.client is not None and is_interrupt(getattr(result, "error_in_exec", None)):
+            cell = self._frontend.latest
+            Stopping(current.client.watch, self._say, self._ask).on_interrupt(cell, self._on_interrupt)
+        self._frontend.end_cell()
+
+    def _say(self, text: str) -> None:
+        """Show a line of jray's own under the cell that runs or just ran, now."""
         if self._frontend is not None:
-            self._frontend.end_cell()
+            self._frontend.write(Output(self._frontend.latest, OutputKind.NOTICE, text, None, "jray", 0, ""))
+            self._frontend.flush()
+
+    @staticmethod
+    def _ask(question: str) -> str:
+        return input(question)
 
     def _enter_cell(self, cell_id: str | None, *, is_recorded: bool) -> None:
         request = self._request()
