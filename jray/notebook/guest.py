@@ -17,6 +17,7 @@ from jray.notebook.outbox import Outbox
 from jray.notebook.stopping import Policy, Stopping, is_interrupt, policy_from_environ, policy_of
 from jray.notebook.task_logs import TaskLogs
 from jray.notebook.throttle import limits_from_environ
+from jray.notebook.tracebacks import Tracebacks
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 
@@ -32,6 +33,7 @@ class Guest:
         self._frontend: KernelFrontend | None = None
         self._magics: JrayMagics | None = None
         self._matcher: ArgumentMatcher | None = None
+        self._tracebacks: Tracebacks | None = None
         self._on_interrupt = policy_from_environ()
 
     @property
@@ -48,6 +50,7 @@ class Guest:
 
     @on_interrupt.setter
     def on_interrupt(self, name: str) -> None:
+        self._tracebacks: Tracebacks | None = None
         self._on_interrupt = policy_of(name)
 
     def attend(self) -> None:
@@ -68,6 +71,9 @@ class Guest:
         self._shell.events.register("post_run_cell", self._on_cell_end)
         self._enter_cell(None, is_recorded=True)  # the one that is running brought us here
         set_frontend(self._frontend)
+        frontend = self._frontend
+        self._tracebacks = Tracebacks(self._shell, lambda: frontend.latest)
+        self._tracebacks.install()
 
     def load(self) -> None:
         """Add the magics and their completion.  Doing it again changes nothing."""
@@ -93,9 +99,11 @@ class Guest:
             self._shell.events.unregister("pre_run_cell", self._on_cell)
             self._shell.events.unregister("post_run_cell", self._on_cell_end)
             set_frontend(None)
+            if self._tracebacks is not None:
+                self._tracebacks.remove()
             self._frontend.close()
             self.task_logs.close()
-        self._frontend = self._magics = self._matcher = None
+        self._frontend = self._magics = self._matcher = self._tracebacks = None
 
     # -- hooks ------------------------------------------------------------------------------------
 

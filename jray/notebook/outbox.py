@@ -18,6 +18,10 @@ _MOST_CELLS = 64
 #: A display that is updated in place is drawn again at most this often.
 _UPDATE_S = 0.1
 
+#: A notice that came again is counted for this long before it is said how often; this many are remembered.
+_AGAIN_S = 1.0
+_MOST_NOTICED = 1000
+
 #: cell, task id, pid, stream
 _Key = tuple[int, str, int, str]
 
@@ -71,6 +75,9 @@ class Outbox:
         #: the newest update of each display that is changed in place, by cell and display id
         self._updates: dict[tuple[int, str], dict[str, Any]] = {}
         self._updated_s = 0.0
+        #: notices shown already, by cell and what is equal in them; and how often they came again, since when
+        self._noticed: dict[tuple[int, str], None] = {}
+        self._again: dict[tuple[int, str], tuple[int, float]] = {}
         #: the last message of each cell, where more text of the same stream can go
         self._open: dict[int, Message] = {}
         self._writers: dict[_Key, _Writer] = {}
@@ -82,11 +89,18 @@ class Outbox:
         self.size = 0
 
     def __bool__(self) -> bool:
-        return bool(self._messages or self._writers or self._held or self._updates or self._is_holding())
+        return bool(
+            self._messages
+            or self._writers
+            or self._held
+            or self._updates
+            or self._again
+            or self._is_holding()
+        )
 
     def has_tails(self) -> bool:
         """Tell whether something waits for its time: unfinished lines, updates, or what was held back."""
-        return bool(self._writers or self._updates) or self._is_holding()
+        return bool(self._writers or self._updates or self._again) or self._is_holding()
 
     def add(self, output: Output, *, now_s: float) -> None:
         """Take *output*."""
@@ -112,6 +126,10 @@ class Outbox:
         for cell, throttle in self._throttles.items():
             if throttle.is_due(now_s) or (final and throttle.is_holding):
                 self._tell_held(cell, throttle, now_s)
+        for (cell, same), (count, since_s) in list(self._again.items()):
+            if final or now_s - since_s >= _AGAIN_S:
+                del self._again[cell, same]
+                self._append(cell, OutputKind.STDERR, f"[jray] the same in {count} more: {same}\n")
         if self._updates and (everything or now_s - self._updated_s >= _UPDATE_S):
             self._messages += [Message(cell, "", [], data) for (cell, _), data in self._updates.items()]
             self._updates.clear()
@@ -140,6 +158,8 @@ class Outbox:
                 self._show_display(output)
             return
         if output.kind == OutputKind.NOTICE:
+            if self._is_repeated(output, now_s):
+                return
             self._append(output.cell, OutputKind.STDERR, output.text.rstrip("\n") + "\n")
             return
         key = (output.cell, output.task_id, output.pid, output.kind)
@@ -153,6 +173,21 @@ class Outbox:
         if tail:
             since = now_s if writer is None or newline else writer.since_s
             self._writers[key] = _Writer(output, tail, since)
+
+    def _is_repeated(self, output: Output, now_s: float) -> bool:
+        """Tell whether a notice like this was shown under this cell before, and count it."""
+        same = (output.data or {}).get("same")
+        if not same:
+            return False
+        key = (output.cell, str(same))
+        if key not in self._noticed:
+            self._noticed[key] = None
+            if len(self._noticed) > _MOST_NOTICED:
+                del self._noticed[next(iter(self._noticed))]
+            return False
+        count, since_s = self._again.get(key, (0, now_s))
+        self._again[key] = (count + 1, since_s)
+        return True
 
     def _is_holding(self) -> bool:
         return any(throttle.is_holding for throttle in list(self._throttles.values()))
