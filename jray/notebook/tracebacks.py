@@ -52,10 +52,10 @@ class Tracebacks:
             del self._shell.__dict__["showtraceback"]
 
     def _show(self, exc_tuple: Any = None, *arguments: Any, **options: Any) -> None:
-        error = exc_tuple[1] if exc_tuple else sys.exc_info()[1] or getattr(sys, "last_value", None)
+        error: Any = exc_tuple[1] if exc_tuple else sys.exc_info()[1] or getattr(sys, "last_value", None)
         lines = None
         # an error that brings its own drawing, on itself and not by its class, knows better
-        if isinstance(error, Exception) and "_render_traceback_" not in vars(error):
+        if isinstance(error, BaseException) and "_render_traceback_" not in vars(error):
             try:
                 lines = self.lines(error)
             except Exception:  # noqa: BLE001 -- drawing an error must not hide it: IPython draws it then
@@ -63,13 +63,13 @@ class Tracebacks:
         if lines is None or error is None:
             self._original(exc_tuple, *arguments, **options)
             return
-        error._render_traceback_ = lambda: lines  # type: ignore[attr-defined]  # IPython's protocol
+        error._render_traceback_ = lambda: lines  # IPython's protocol
         try:
             self._original(exc_tuple, *arguments, **options)
         finally:
-            del error._render_traceback_  # type: ignore[attr-defined]
+            del error._render_traceback_
 
-    def lines(self, error: Exception) -> list[str] | None:
+    def lines(self, error: BaseException) -> list[str] | None:
         """Return what is shown for *error*; None: jray had no part in it."""
         is_remote = callable(getattr(type(error), "_render_traceback_", None))
         frames, has_own = _users_frames(error.__traceback__)

@@ -94,7 +94,7 @@ class _AfterImport:
         if name not in self._actions:
             return None
         for finder in sys.meta_path:
-            spec = None if finder is self else finder.find_spec(name, path, target)
+            spec: Any = None if finder is self else finder.find_spec(name, path, target)
             if spec is not None and spec.loader is not None:
                 spec.loader = _Loader(spec.loader, self._actions.pop(name))
                 return spec

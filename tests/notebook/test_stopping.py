@@ -167,6 +167,7 @@ def test_the_stop_button_stops_what_the_cell_has_begun(
     session.wait_idle(request)
     (error,) = session.errors(request)
     assert error["ename"] in ("KeyboardInterrupt", "CancelledError")
+    assert "jray/_core" not in "".join(error["traceback"])
     assert "cancelled 1 running and 40 waiting of this cell" in session.text(request, "stderr")
     after = session.start("print([type(e).__name__ for e in [r.future().exception() for r in refs]][:2])")
     session.wait_idle(after)

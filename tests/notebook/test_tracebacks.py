@@ -75,7 +75,7 @@ def test_both_sides_show_the_lines_of_cells(session: Any) -> None:
     lines = text.splitlines()
     assert "ValueError: invalid literal for int() with base 10: 'seven'" in lines
     assert text.count("invalid literal") == 1
-    assert re.fullmatch(r"in task parse\(\) on node \S+ in process \d+", lines[-1])
+    assert re.fullmatch(r"in task parse\(\) on node \S+ in process \d+, task \w+", lines[-1])
     request = session.start(
         "try:\n    ask()\nexcept ValueError as error:\n    print(type(error.cause).__name__)"
     )
