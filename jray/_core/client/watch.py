@@ -7,6 +7,8 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from jray._core.engine import Demand, Span, Stopped, Tally
+from jray._core.serialization import deserialize
+from jray.exceptions import TaskCancelledError
 
 if TYPE_CHECKING:
     from jray._core.client.core import CoreClient
@@ -47,6 +49,25 @@ class Watching:
                     if tally is not None:
                         tally.running += 1
         return list(found.values())
+
+    def errors(self, cell: int, name: str) -> list[BaseException]:
+        """Return the errors of a function's calls from a cell, as far as they are remembered, without cancellations."""
+        client = self._client
+        with client.lock:
+            found = [
+                task.payload
+                for task in client.reports.ended
+                if task.payload is not None and _cell_of(task) == cell and task.name == name
+            ]
+        errors = []
+        for blob in found:
+            try:
+                error = deserialize(blob) if isinstance(blob, bytes) else blob
+            except Exception as failure:  # noqa: BLE001 -- whatever a user's class raises
+                error = failure
+            if isinstance(error, BaseException) and not isinstance(error, TaskCancelledError):
+                errors.append(error)
+        return errors
 
     def spans(self, cell: int | None, since_ms: float, resolution_ms: float) -> list[Span]:
         """Ask all workers what they ran."""
