@@ -284,18 +284,17 @@ class NotebookPage:
 
     def run_all(self, within_s: float = RUN_S) -> list[str]:
         """Run all cells; return what they raised, once the kernel is idle."""
-        self.command("notebook:run-all-cells", wait=False)
-        # between two cells the kernel is idle for a moment
+        self._start("notebook:run-all-cells", "all")
+        wait_until(lambda: not self._has_started("all"), within_s, "the end of the last cell")
+        # the command ends with the first cell that raises, also where cells behind it run on; and between two
+        # cells the kernel is idle for a moment
         self.wait_idle(within_s, for_s=1.0)
         return self.errors()
 
     def start_cell(self, index: int) -> None:
         """Have one cell run, and return at once."""
-        self._evaluate(
-            f"(() => {{ const running = (window.jrayRunning ??= new Set()); running.add({index});"
-            f"{_PANEL}.content.activeCellIndex = {index};"
-            f"window.jupyterapp.commands.execute('notebook:run-cell').finally(() => running.delete({index})); }})()"
-        )
+        self._evaluate(f"(() => {{ {_PANEL}.content.activeCellIndex = {index}; }})()")
+        self._start("notebook:run-cell", str(index))
 
     def run_cell(self, index: int, within_s: float = RUN_S) -> list[dict[str, Any]]:
         """Run one cell to its end; return its outputs."""
@@ -305,8 +304,7 @@ class NotebookPage:
 
     def is_running(self, index: int) -> bool:
         """Tell whether a cell that was started has not ended yet."""
-        is_running: bool = self._evaluate(f"Boolean(window.jrayRunning?.has({index}))")
-        return is_running
+        return self._has_started(str(index))
 
     def outputs(self, index: int) -> list[dict[str, Any]]:
         """Return what a cell shows now, as nbformat has it."""
@@ -366,14 +364,29 @@ class NotebookPage:
 
     # -- inside --------------------------------------------------------------------------------------------
 
-    def command(self, name: str, *, wait: bool = True, **arguments: str) -> None:
-        """Carry out a command of the front end; with `wait`, to its end."""
+    def command(self, name: str, **arguments: str) -> None:
+        """Carry out a command of the front end, to its end."""
         # an answer of the command's own would have to be JSON
-        call = f"window.jupyterapp.commands.execute({json.dumps(name)}, {json.dumps(arguments)})"
-        self._evaluate(f"{call}.then(() => null)" if wait else f"(() => {{ void {call}; }})()")
+        self._evaluate(f"{_command(name, **arguments)}.then(() => null)")
+
+    def _start(self, command: str, key: str) -> None:
+        """Begin a command whose end `_has_started(key)` tells of."""
+        self._evaluate(
+            f"(() => {{ const started = (window.jrayStarted ??= new Set()); started.add('{key}');"
+            f"{_command(command)}.finally(() => started.delete('{key}')); }})()"
+        )
+
+    def _has_started(self, key: str) -> bool:
+        """Tell whether a command goes on that `_start` has begun."""
+        goes_on: bool = self._evaluate(f"Boolean(window.jrayStarted?.has('{key}'))")
+        return goes_on
 
     def _toolbar(self, command: str) -> Any:
         return self.page.locator(f'.jp-NotebookPanel-toolbar [data-command="{command}"]')
 
     def _evaluate(self, expression: str) -> Any:
         return self.page.evaluate(expression)
+
+
+def _command(name: str, **arguments: str) -> str:
+    return f"window.jupyterapp.commands.execute({json.dumps(name)}, {json.dumps(arguments)})"
