@@ -21,7 +21,7 @@ QUICKSTART := 01-quickstart
 .PHONY: help run lab test test-browser test-compat test-ray bench lint format clean distclean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 run: $(VENV)/.test-$(KEY) ## set up .venv and run the quickstart notebook here, on a cluster of its own
 	@$(BIN)/python tools/run_notebook.py notebooks/$(QUICKSTART).ipynb --output build/$(QUICKSTART).executed.ipynb

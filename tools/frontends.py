@@ -315,7 +315,7 @@ class NotebookPage:
 
     def text(self, index: int) -> str:
         """Return what a cell shows now, as the page shows it."""
-        return self.cell(index).locator(".jp-Cell-outputArea").inner_text()
+        return str(self.cell(index).locator(".jp-Cell-outputArea").inner_text())
 
     def errors(self) -> list[str]:
         """Return what the cells have raised."""
