@@ -6,7 +6,7 @@ import dataclasses
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from jray._core.engine import Demand, Span, Stopped, Tally
+from jray._core.engine import Demand, Holder, Span, Stopped, Tally
 
 if TYPE_CHECKING:
     from jray._core.client.core import CoreClient
@@ -56,7 +56,10 @@ class Watching:
 
     def demands(self) -> list[Demand]:
         """Ask the node what waits for resources."""
-        return [Demand(*row) for row in self._client.ask("waiting")]
+        return [
+            Demand(name, cell, wanted, reason, tuple(Holder(*holder) for holder in holders))
+            for name, cell, wanted, reason, holders in self._client.ask("waiting")
+        ]
 
     def stop(self, cell: int, *, force: bool) -> Stopped:
         """Cancel what a cell has submitted."""

@@ -252,9 +252,7 @@ class Daemon:
         own: dict[str, Callable[..., Any]] = {
             "resources": self._resources,
             "node": self._node_row,
-            "waiting": lambda: [
-                (d.name, d.cell, d.wanted, reason) for d, reason in self.node.leases.waiting()
-            ],
+            "waiting": self.node.waiting_rows,
             "workers": self._worker_rows,
             "clients": self._client_rows,
             "store": lambda: dataclasses.asdict(self._store.ledger.statistics()),
