@@ -132,8 +132,8 @@ class Holder:
 class Demand:
     """What waits for resources, and why."""
 
-    name: str  #: of the function or actor class that asked first
-    cell: int
+    name: str  #: of the function that asked first, or "actor " and the class
+    cell: int  #: 0: of another program's
     wanted: int  #: workers asked for
     reason: str  #: as a clause: "waits for 1 CPU: 2 of 2 in use"
     holders: tuple[Holder, ...] = ()  #: the actors first; empty where that is not known

@@ -10,6 +10,7 @@ from jray._core.frontend import set_frontend
 from jray.notebook.cells import CellTable, running_number
 from jray.notebook.completion import ArgumentMatcher
 from jray.notebook.kernel_frontend import KernelFrontend
+from jray.notebook.lens import CellLens
 from jray.notebook.magics import JrayMagics
 from jray.notebook.outbox import Outbox
 
@@ -23,6 +24,8 @@ class Guest:
         self._shell = shell
         self._cells = CellTable()
         self._frontend: KernelFrontend | None = None
+        #: the view of each cell's work; None where there is no kernel to show it
+        self.lens: CellLens | None = None
         self._magics: JrayMagics | None = None
         self._matcher: ArgumentMatcher | None = None
 
@@ -35,8 +38,12 @@ class Guest:
         kernel = getattr(self._shell, "kernel", None)
         if self._frontend is not None or kernel is None:
             return
-        outbox = Outbox(with_prefix=_is_on("JRAY_LOG_PREFIX"), is_ordered=self._is_noninteractive())
-        self._frontend = KernelFrontend(kernel, self._cells, outbox)
+        is_repeatable = self._is_noninteractive()
+        outbox = Outbox(with_prefix=_is_on("JRAY_LOG_PREFIX"), is_ordered=is_repeatable)
+        frontend = KernelFrontend(kernel, self._cells, outbox)
+        mode = os.environ.get("JRAY_LENS", "auto").lower()
+        self.lens = CellLens(frontend, self._cells, mode=mode, is_repeatable=is_repeatable)
+        self._frontend = frontend
         self._shell.events.register("pre_run_cell", self._on_cell)
         self._shell.events.register("post_run_cell", self._on_cell_end)
         self._enter_cell(None, is_recorded=True)  # the one that is running brought us here
@@ -66,7 +73,10 @@ class Guest:
             self._shell.events.unregister("pre_run_cell", self._on_cell)
             self._shell.events.unregister("post_run_cell", self._on_cell_end)
             set_frontend(None)
+            if self.lens is not None:
+                self.lens.close()
             self._frontend.close()
+        self.lens = None
         self._frontend = self._magics = self._matcher = None
 
     # -- hooks ------------------------------------------------------------------------------------
@@ -77,6 +87,8 @@ class Guest:
     def _on_cell_end(self, _result: Any = None) -> None:
         if self._frontend is not None:
             self._frontend.flush()
+        if self.lens is not None:
+            self.lens.left()
 
     def _enter_cell(self, cell_id: str | None, *, is_recorded: bool) -> None:
         request = self._request()
@@ -88,6 +100,8 @@ class Guest:
         )
         if self._frontend is not None:
             self._frontend.enter(cell)
+        if self.lens is not None:
+            self.lens.entered(cell.number)
 
     def _request(self) -> dict[str, Any]:
         get_parent = getattr(self._shell, "get_parent", None)

@@ -63,9 +63,13 @@ class Reports:
             self._tell_spans(*filters) if kind == "spans" else self._tell_rows(kind, filters, limit, detail)
         )
 
-    def _tell_spans(self, cell: int | None, since_ms: float, resolution_ms: float) -> list[tuple[Any, ...]]:
-        """Return the fields of `jray._core.engine.Span`, for each."""
+    def _tell_spans(
+        self, job_id: bytes | None, cell: int | None, since_ms: float, resolution_ms: float
+    ) -> list[tuple[Any, ...]]:
+        """Return the fields of `jray._core.engine.Span`, for each; None: of all jobs."""
         client = self._client
+        if job_id not in {None, client.job_id}:
+            return []
         worker_id = "" if client.worker is None else client.worker.worker_id.hex()
         offset = self._wall.offset_s()
         return [

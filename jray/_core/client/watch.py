@@ -49,8 +49,9 @@ class Watching:
         return list(found.values())
 
     def spans(self, cell: int | None, since_ms: float, resolution_ms: float) -> list[Span]:
-        """Ask all workers what they ran."""
-        answers, _ = self._client.ask("tell", "spans", (cell, since_ms, resolution_ms), 0, False)
+        """Ask all workers what they ran; cells of other jobs have the same numbers, and are left out."""
+        job_id = None if cell is None else self._client.job_id
+        answers, _ = self._client.ask("tell", "spans", (job_id, cell, since_ms, resolution_ms), 0, False)
         spans = [Span(*row) for answer in answers for row in answer]
         return sorted(spans, key=lambda span: span.start_ms)
 

@@ -252,7 +252,7 @@ class Daemon:
         own: dict[str, Callable[..., Any]] = {
             "resources": self._resources,
             "node": self._node_row,
-            "waiting": self.node.waiting_rows,
+            "waiting": lambda: self.node.waiting_rows(client.job_id),
             "workers": self._worker_rows,
             "clients": self._client_rows,
             "store": lambda: dataclasses.asdict(self._store.ledger.statistics()),

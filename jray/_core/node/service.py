@@ -230,16 +230,24 @@ class NodeService:
         else:
             self._asked_why.setdefault(worker_id, []).append((client, request))
 
-    def waiting_rows(self) -> list[tuple[str, int, int, str, list[tuple[str, int, int]]]]:
-        """Return the fields of `jray._core.engine.Demand`, for each; of its holders, too."""
+    def waiting_rows(self, job: bytes) -> list[tuple[str, int, int, str, list[tuple[str, int, int]]]]:
+        """Return the fields of `jray._core.engine.Demand`, for each; of its holders, too.
+
+        Cells of other jobs than the asker's are of other notebooks, and become 0.
+        """
         return [
-            (demand.name, demand.cell, demand.wanted, reason, self._holder_rows(demand))
+            (
+                demand.name,
+                demand.cell if _job_of(demand.pool) == job else 0,
+                demand.wanted,
+                reason,
+                self._holder_rows(demand, job),
+            )
             for demand, reason in self.leases.waiting()
         ]
 
-    def _holder_rows(self, demand: machine.Demand) -> list[tuple[str, int, int]]:
-        """Return (name, cell, workers); cells of other jobs are of other notebooks, and become 0."""
-        job = _job_of(demand.pool)
+    def _holder_rows(self, demand: machine.Demand, job: bytes) -> list[tuple[str, int, int]]:
+        """Return (name, cell, workers) of what holds some of what a demand waits for."""
         return [
             (name, cell, workers)
             for (name, cell), workers in Counter(
