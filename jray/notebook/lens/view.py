@@ -71,14 +71,17 @@ class CellView:
         self.timeline.add(spans, asked_ms=asked_ms, running=total.running, ended=total.ended)
 
     def draw_all(self, spans: Iterable[Span], asked_ms: float) -> None:
-        """Take what workers ran from the first call on, if they still know it all: it is exact."""
-        fresh = Timeline(self.start.ms)
-        fresh.add(spans, asked_ms=asked_ms, running=self._progress.total().running)
-        known, found = self.timeline.work(), fresh.work()
+        """Take what workers ran from the first call on: if they still know it all, it is exact."""
+        spans = list(spans)
         total = self._progress.total()
+        fresh = Timeline(self.start.ms)
+        fresh.add(spans, asked_ms=asked_ms, running=total.running)
+        known, found = self.timeline.work(), fresh.work()
         if found.calls >= min(known.calls, total.ended):
             self.timeline = fresh
             self._is_exact = not total.pending and found.calls == total.ended
+        else:
+            self.draw(spans, asked_ms)
 
     def explain(self, demands: Iterable[Demand], label_of: CellLabel) -> None:
         """Take what waits in the cluster."""
@@ -134,6 +137,9 @@ class CellView:
         """Return what is to be shown."""
         total = self._progress.total()
         functions = tuple(self._progress.functions())
+        if self._reason is not None and not total.running:  # when it goes on nobody knows
+            total = dataclasses.replace(total, rate=None, left_s=None)
+            functions = tuple(dataclasses.replace(row, rate=None, left_s=None) for row in functions)
         work = self.timeline.work()
         end = self._done or now
         end_ms = end.ms
