@@ -268,6 +268,7 @@ class StartOptions:
     temp_dir: str | None
     log_to_driver: bool
     node_name: str | None = None
+    spill_dir: str | None = None  #: where objects of a full store go
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)  #: of the job
     search_path: Sequence[str] = ()  #: directories that come first on the workers' sys.path
     logging: Mapping[str, Any] | None = None  #: for the workers: fields of `LoggingConfig`

@@ -132,6 +132,7 @@ class ActorSubmitter:
         for ref in handle._nested:  # who runs the constructor again asks for them
             client.objects.exported(ref)
         with client.lock:
+            client.spiller.fixed.update(ref._id for ref in handle._nested)
             self._actors[spec.actor_id] = actor
             actor.refusal = refusal
             if refusal is not None:

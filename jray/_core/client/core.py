@@ -26,6 +26,7 @@ from jray._core.client.outcomes import Outcomes
 from jray._core.client.peers import Peer, Peers
 from jray._core.client.pump import Pump, Waiter
 from jray._core.client.reports import Reports
+from jray._core.client.spilling import Spiller
 from jray._core.client.tasks import TaskSubmitter
 from jray._core.client.watch import Watching
 from jray._core.config import Config
@@ -122,6 +123,7 @@ class CoreClient:
         self.arena: ArenaView
         self.pump = Pump(reactor, shields, self._housekeeping, config.handover_s)
         self.objects = ObjectTable(self)
+        self.spiller = Spiller(self)
         self.code = CodeTable(config)
         self.tasks = TaskSubmitter(self)
         self.leasing = Leasing(self)
@@ -163,6 +165,9 @@ class CoreClient:
                 Output(m[1], OutputKind.NOTICE, m[2], None, "jray", 0, "")
             ),
             messages.CLIENT_GONE: lambda _, m: objects.on_client_gone(m[1], m[2]),
+            messages.LOW_MEMORY: lambda _, m: leasing.on_low_memory(m[1], m[2]),
+            messages.SPILL_ASK: lambda _, m: self.spiller.on_ask(m[1], m[2]),
+            messages.SPILL_MOVE: lambda _, m: self.spiller.on_move(m[1], m[2]),
             messages.TELL: lambda _, m: self.node.tell(messages.TOLD, m[1], self.reports.tell(*m[2:])),
         }
 
@@ -186,7 +191,7 @@ class CoreClient:
         self.facts = welcome
         self._ids = TaskIdSource(self.job_id)
         self._id_start, self._id_suffix = self._ids._start, self._ids.suffix
-        self.arena = ArenaView(welcome["store_dir"])
+        self.arena = ArenaView(welcome["store_dir"], welcome["spill_dir"])
 
     def _hello(self) -> tuple[int, int, bytes]:
         return self.number, self._id_start, self._id_suffix

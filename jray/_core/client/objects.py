@@ -21,6 +21,7 @@ from jray.exceptions import (
     ObjectFreedError,
     ObjectLostError,
     ObjectStoreFullError,
+    OutOfDiskError,
     OwnerDiedError,
     RayError,
     RaySystemError,
@@ -84,7 +85,9 @@ class ObjectTable:
             return ref
         location = self.write_stored(ref._id, serialized, self._client.number)
         ref._tracked = True
-        ref._state, ref._data = STORED, location
+        with self._client.lock:
+            ref._state, ref._data = STORED, location
+            self._client.spiller.stored_locked(ref)
         return ref
 
     def write_stored(self, ref_id: bytes, serialized: Serialized, owner: int) -> Location:
@@ -102,6 +105,8 @@ class ObjectTable:
             raise
         if kind == "full":
             raise ObjectStoreFullError(**answer)
+        if kind == "disk":
+            raise OutOfDiskError(**answer)
         if kind == "failed":
             raise RaySystemError(f"the store could not make room for {serialized.size} bytes: {answer}")
         client.node.tell(messages.SEAL, ref_id, owner)
@@ -116,9 +121,17 @@ class ObjectTable:
             return data
         if state == INLINE:
             return self._load(ref, data)
-        if state == STORED:
+        while state == STORED:
             _, segment, offset, size = data
-            return self._load(ref, self._client.arena.read(segment, offset, size, ref))
+            try:
+                view = self._client.arena.read(segment, offset, size, ref)
+            except OSError:
+                if ref._data is data:
+                    raise
+            # it may have been moved to disk before there was a view to keep it (see `Spiller.on_move`)
+            if ref._data is data:
+                return self._load(ref, view)
+            state, data = ref._state, ref._data
         raise self.error(ref)
 
     def _load(self, ref: ObjectRef[Any], data: bytes | memoryview) -> Any:
@@ -152,6 +165,8 @@ class ObjectTable:
         ref._data = data
         if state == STORED:
             ref._tracked = True
+            if ref._owner is None:
+                self._client.spiller.stored_locked(ref)
         elif (
             state == ERROR
             and ref._owner is None
@@ -366,6 +381,7 @@ class ObjectTable:
                 known = self._known.get(ref_id)
                 if known is not None and known() is None:
                     del self._known[ref_id]
+                self._client.spiller.dropped_locked(ref_id)
                 if ref_id in self._orphaned:
                     self._orphaned.discard(ref_id)
                     orphans.append(ref_id)
@@ -430,6 +446,10 @@ class ObjectTable:
             ref = known()
             if ref is not None and ref._owner == owner and ref._state == PENDING:
                 self.resolve_locked(ref, ERROR, OwnerDiedError(ref._id.hex(), owner_address=owner))
+
+    def lent_ids(self) -> Iterable[bytes]:
+        """Return the ids of our objects that other processes hold; the lock is held."""
+        return self._lent.keys()
 
     def is_needed(self) -> bool:
         """Tell whether other processes may still ask for our objects."""

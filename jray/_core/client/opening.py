@@ -58,6 +58,7 @@ def _start(options: StartOptions, facts: dict[str, Any]) -> NativeSession:
         gpu_ids=gpu_ids,
         store_bytes=store_bytes,
         temp_dir=options.temp_dir,
+        spill_dir=options.spill_dir,
         facts=facts,
         labels=_check_labels(options.labels),
         node_name=options.node_name,
@@ -112,8 +113,12 @@ def _check_labels(labels: Mapping[str, str] | None) -> Mapping[str, str]:
 
 
 def _refuse_local_settings(options: StartOptions) -> None:
-    names = ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory", "node_name")
-    given = [name for name in names if getattr(options, name) is not None]
+    names = {
+        name: name
+        for name in ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory", "node_name")
+    }
+    names["spill_dir"] = "object_spilling_directory"
+    given = [said for name, said in names.items() if getattr(options, name) is not None]
     if given:
         raise ValueError(
             f"When connecting to an existing cluster, {' and '.join(given)} must not be provided."

@@ -11,7 +11,7 @@ from jray._core.refs import ERROR, PENDING, STORED, ObjectRef
 from jray._core.serialization import deserialize
 from jray._core.specs import ExitCause
 from jray._core.wire import messages
-from jray.exceptions import RayError, RayTaskError, TaskCancelledError, WorkerCrashedError
+from jray.exceptions import OutOfMemoryError, RayError, RayTaskError, TaskCancelledError, WorkerCrashedError
 
 if TYPE_CHECKING:
     from jray._core.client.core import CoreClient
@@ -234,10 +234,21 @@ class Outcomes:
         self._client.node.request_later(messages.WHY_DIED, worker_id, callback=told)
 
 
-def crash_error(name: str, cause: ExitCause | None) -> WorkerCrashedError:
+def crash_error(name: str, cause: ExitCause | None) -> RayError:
     """Return the error of a task whose worker died."""
     if cause is None:
         return WorkerCrashedError(task_name=name)
+    memory = cause.memory
+    if memory is not None:
+        return OutOfMemoryError(
+            memory.explanation(),
+            task_name=name,
+            pid=cause.pid,
+            worker_bytes=memory.worker_bytes,
+            used_bytes=memory.used,
+            total_bytes=memory.total,
+            threshold=memory.threshold,
+        )
     return WorkerCrashedError(
         cause.detail,
         task_name=name,
