@@ -274,7 +274,7 @@ def test_the_words_alone_say_it_all() -> None:
     """Where drawings and styles are taken away, as on GitHub, and in the text form."""
     page = re.sub(r"<svg.*?</svg>", "", example().html())
     words = re.sub(r"<[^>]*>", " ", page)
-    for said in ("1 of 4 done", "1 failed", "1 running", "2.0/s, 1.5 s left", "waits for"):
+    for said in ("1 of 4 done", "1 failed", "1 running", "2.0/s, 2 s left", "waits for"):
         assert said in words
         assert said in example().text()
     assert "[########" in example().text()
@@ -305,7 +305,7 @@ def test_what_work_cost_is_told_only_where_it_is_known() -> None:
     total = Counts("", submitted=200, finished=200)
     known = Work(calls=200, busy_ms=12_400, workers=4, names=frozenset({"f"}))
     names = frozenset({"f"})
-    assert cost_line(total, known, names, 3.2) == "200 tasks in 3.2 s, 12 s of work on 4 workers: 3.9x"
+    assert cost_line(total, known, names, 3.2) == "200 tasks in 3.2 s, 12.4 s of work on 4 workers: 3.9x"
     assert cost_line(total, None, names, 3.2) == "200 tasks in 3.2 s"
     # a task that waits for tasks of its own works no more than these
     nested = Work(calls=200, busy_ms=1, workers=4, names=frozenset({"f", "inner"}))
@@ -313,9 +313,9 @@ def test_what_work_cost_is_told_only_where_it_is_known() -> None:
 
 
 def test_times_and_rates_are_said_with_the_digits_that_matter() -> None:
-    assert [duration(s) for s in (0.04, 3.24, 59.9, 125, 4800)] == [
+    assert [duration(s) for s in (0.04, 12.44, 59.97, 125, 4800)] == [
         "40 ms",
-        "3.2 s",
+        "12.4 s",
         "1 min",
         "2 min 5 s",
         "1 h 20 min",

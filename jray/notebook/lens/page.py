@@ -42,8 +42,6 @@ class Shown(Protocol):
     def now_ms(self) -> float: ...
     @property
     def lanes(self) -> Lanes: ...
-    @property
-    def elapsed_s(self) -> float: ...
     def rows(self) -> list[Counts]: ...
 
 
@@ -87,7 +85,7 @@ def _header(shown: Shown, rows: list[Counts]) -> str:
         parts.append(f"<strong>{words.many(len(rows), 'function')}</strong> ")
     parts += [drawing.progress_bar(total, _BAR_WIDTH), " ", _said(total)]
     if total.pending and not shown.lanes.lanes:  # else the axis says it
-        parts.append(f' <span style="{_SOFT}">\N{MIDDLE DOT} for {words.duration(shown.elapsed_s)}</span>')
+        parts.append(f' <span style="{_SOFT}">\N{MIDDLE DOT} since {words.clock(shown.start_ms)}</span>')
     return "".join(parts)
 
 

@@ -37,10 +37,6 @@ class Picture:
     cost: str | None = None  #: when all has ended: what it took
     note: str | None = None  #: what else there is to say
 
-    @property
-    def elapsed_s(self) -> float:
-        return max(0.0, self.now_ms - self.start_ms) / 1000
-
     def __repr__(self) -> str:
         return self.text()
 
@@ -61,7 +57,7 @@ class Picture:
         if self.cost is not None:
             return [self.cost, *words.failures(self.total)]
         head = [*words.counts(self.total), *words.failures(self.total), *words.speed(self.total)]
-        return [*head, f"for {words.duration(self.elapsed_s)}"] if self.total.pending else head
+        return [*head, f"since {words.clock(self.start_ms)}"] if self.total.pending else head
 
     def rows(self) -> list[Counts]:
         """Return a row for each function, short named, the least of many as one."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from jray.notebook.lens.progress import Counts
 
 _MINUTE_S = 60
@@ -9,14 +11,12 @@ _HOUR_S = 3600
 
 
 def duration(seconds: float) -> str:
-    """Return a time with two or three digits: ``40 ms``, ``3.2 s``, ``2 min 5 s``, ``1 h 20 min``."""
+    """Return a time with two or three digits: ``40 ms``, ``12.4 s``, ``2 min 5 s``, ``1 h 20 min``."""
     if seconds < 0.9995:
         return f"{max(seconds, 0) * 1000:.0f} ms"
-    if seconds < 9.95:
+    if seconds < _MINUTE_S - 0.05:
         return f"{seconds:.1f} s"
     whole = round(seconds)
-    if whole < _MINUTE_S:
-        return f"{whole} s"
     if whole < _HOUR_S:
         minutes, rest = divmod(whole, _MINUTE_S)
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
@@ -62,16 +62,19 @@ def failures(row: Counts) -> list[str]:
 
 
 def speed(row: Counts) -> list[str]:
-    """Return the parts of ``61/s, 1.2 s left``: those that are known, of what is not done."""
+    """Return the parts of ``61/s, 2 s left``: those that are known, of what is not done."""
     if not row.pending:
         return []
     parts = [] if row.rate is None else [rate(row.rate)]
     if row.left_s is None:
         return parts
-    return [
-        *parts,
-        f"{duration(max(1.0, row.left_s)).replace('.0 s', ' s')} left",
-    ]  # an estimate needs no more
+    left = max(1, round(row.left_s))  # an estimate needs no more digits
+    return [*parts, f"{left} s left" if left < _MINUTE_S else f"{duration(left)} left"]
+
+
+def clock(time_ms: float) -> str:
+    """Return a time of day, of this place: ``14:02:31``."""
+    return time.strftime("%H:%M:%S", time.localtime(time_ms / 1000))
 
 
 def clipped(text: str, most: int) -> str:
