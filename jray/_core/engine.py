@@ -114,9 +114,8 @@ class Span:
     end_ms: float | None  #: None: it runs
     calls: int = 1
     failed: int = 0
-    busy_ms: float = (
-        0.0  #: time of the calls themselves, of those that have ended: without what is between them
-    )
+    #: time of the calls themselves, of those that have ended, without what is between them; None: not known
+    busy_ms: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

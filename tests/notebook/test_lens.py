@@ -308,6 +308,8 @@ def test_what_work_cost_is_told_only_where_it_is_known() -> None:
     assert cost_line(total, known, names, 3.2) == "200 tasks in 3.2 s, 12.4 s of work on 4 workers: 3.9x"
     assert cost_line(total, None, names, 3.2) == "200 tasks in 3.2 s"
     # a task that waits for tasks of its own works no more than these
+    merged = dataclasses.replace(known, busy_ms=None)
+    assert cost_line(total, merged, names, 3.2) == "200 tasks in 3.2 s"
     nested = Work(calls=200, busy_ms=1, workers=4, names=frozenset({"f", "inner"}))
     assert cost_line(total, nested, names, 3.2) == "200 tasks in 3.2 s"
 

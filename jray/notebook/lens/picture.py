@@ -109,7 +109,7 @@ def cost_line(total: Counts, work: Work | None, names: frozenset[str], seconds: 
     if not seconds:
         return said
     said += f" in {words.duration(seconds)}"
-    if work is None or work.names != names or work.calls != total.ended:
+    if work is None or work.names != names or work.calls != total.ended or work.busy_ms is None:
         return said
     said += f", {words.duration(work.busy_ms / 1000)} of work on {words.many(work.workers, 'worker')}"
     return f"{said}: {work.busy_ms / 1000 / seconds:.1f}x" if work.workers > 1 else said

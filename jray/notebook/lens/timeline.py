@@ -34,7 +34,7 @@ class Bar:
     end_ms: float | None  #: None: it runs
     calls: int
     failed: int
-    busy_ms: float  #: time of the calls themselves
+    busy_ms: float | None  #: time of the calls themselves; None: not known
 
     def covers(self, now_ms: float) -> float:
         return (now_ms if self.end_ms is None else self.end_ms) - self.start_ms
@@ -65,7 +65,7 @@ class Work:
     """What is known of the calls that ended."""
 
     calls: int = 0
-    busy_ms: float = 0.0
+    busy_ms: float | None = 0.0  #: None: not known of all
     workers: int = 0
     names: frozenset[str] = frozenset()
     last_end_ms: float | None = None
@@ -153,7 +153,7 @@ class Timeline:
         ended = [bar for worker in self._workers.values() for bar in worker.ended]
         return Work(
             calls=sum(bar.calls for bar in ended),
-            busy_ms=sum(bar.busy_ms for bar in ended),
+            busy_ms=_sum(bar.busy_ms for bar in ended),
             workers=sum(bool(worker.ended) for worker in self._workers.values()),
             names=frozenset(bar.name for bar in ended),
             last_end_ms=max((bar.end_ms for bar in ended if bar.end_ms is not None), default=None),
@@ -199,7 +199,10 @@ class Timeline:
                 self._names[name] = None
             else:
                 name = OTHER
-        return Bar(name, span.pid, span.start_ms, span.end_ms, span.calls, span.failed, span.busy_ms)
+        busy_ms = span.busy_ms
+        if busy_ms is None and span.calls == 1 and span.end_ms is not None:
+            busy_ms = span.end_ms - span.start_ms
+        return Bar(name, span.pid, span.start_ms, span.end_ms, span.calls, span.failed, busy_ms)
 
     def _bound(self) -> None:
         while (
@@ -236,12 +239,21 @@ def merged(bars: Iterable[Bar], resolution_ms: float) -> list[Bar]:
             if bar.start_ms - known.end_ms < resolution_ms:
                 found[index] = Bar(
                     bar.name, bar.pid, known.start_ms, max(known.end_ms, bar.end_ms), known.calls + bar.calls,
-                    known.failed + bar.failed, known.busy_ms + bar.busy_ms,
+                    known.failed + bar.failed, _sum((known.busy_ms, bar.busy_ms)),
                 )  # fmt: skip
                 continue
         last[bar.name] = len(found)
         found.append(bar)
     return found
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    total = 0.0
+    for value in values:
+        if value is None:
+            return None
+        total += value
+    return total
 
 
 def _numbered(actors: Sequence[tuple[str, list[Bar]]]) -> list[tuple[str, list[Bar]]]:
