@@ -29,6 +29,7 @@ LAYERS = [
         "jray._core.lifeline",
         "jray._core.serialization_report",
         "jray._core.signature",
+        "jray._core.sketch",
         "jray._core.strategies",
         "jray._core.timeline",
     },
@@ -36,6 +37,7 @@ LAYERS = [
     {"jray._core.options", "jray._core.generator", "jray._core.dynamic", "jray._core.logs"},
     {"jray._core.engine"},
     {"jray._core.serialization", "jray._core.machine", "jray._core.store", "jray._core.wire"},
+    {"jray._core.peek", "jray._core.skim"},
     {"jray._core.head", "jray._core.node", "jray._core.client"},
     {"jray._core.daemon", "jray._core.worker", "jray.remote_function", "jray.actor"},
     # the other engines: what they run in their workers is the public API itself

@@ -49,6 +49,9 @@ class Config:
     task_max_retries: int = 3
     #: how many ended tasks each process remembers, for `jray.util.state` and the timeline
     task_history: int = 10_000
+    #: how many calls from a notebook that raised are remembered with their arguments, and the bytes of these together
+    failed_calls: int = 32
+    failed_calls_bytes: int = 64 * 1024 * 1024
     #: seconds a process may take to answer when the cluster's state is asked for
     report_timeout_s: float = 2.0
     #: say a task's error once if its last ref goes and nobody got it

@@ -17,6 +17,7 @@ class Location(NamedTuple):
     segment: int  #: negative: the object was spilled to the file of that number, `-segment`
     offset: int  #: bytes from the segment's or the file's start
     size: int  #: bytes
+    about: str = ""  #: what `jray._core.sketch.describe` says of it; empty: nobody did
 
 
 class Dependency(NamedTuple):

@@ -11,6 +11,7 @@ from jray.notebook.cells import CellTable, running_number
 from jray.notebook.completion import ArgumentMatcher
 from jray.notebook.kernel_frontend import KernelFrontend
 from jray.notebook.lens import CellLens
+from jray.notebook.looks import Looks
 from jray.notebook.magics import JrayMagics
 from jray.notebook.outbox import Outbox
 
@@ -28,13 +29,20 @@ class Guest:
         self.lens: CellLens | None = None
         self._magics: JrayMagics | None = None
         self._matcher: ArgumentMatcher | None = None
+        self._looks: Looks | None = None
 
     @property
     def cells(self) -> CellTable:
         return self._cells
 
     def attend(self) -> None:
-        """Route output to cells, if the shell belongs to a kernel.  Doing it again changes nothing."""
+        """Show refs with what is known of them; route output to cells, if the shell belongs to a kernel.
+
+        Doing it again changes nothing.
+        """
+        if self._looks is None:
+            self._looks = Looks(self._shell, self._cells, self._is_noninteractive)
+            self._looks.install()
         kernel = getattr(self._shell, "kernel", None)
         if self._frontend is not None or kernel is None:
             return
@@ -69,6 +77,8 @@ class Guest:
                 for name in names:
                     manager.magics[kind].pop(name, None)
             manager.registry.pop(type(self._magics).__name__, None)
+        if self._looks is not None:
+            self._looks.remove()
         if self._frontend is not None:
             self._shell.events.unregister("pre_run_cell", self._on_cell)
             self._shell.events.unregister("post_run_cell", self._on_cell_end)
@@ -77,7 +87,7 @@ class Guest:
                 self.lens.close()
             self._frontend.close()
         self.lens = None
-        self._frontend = self._magics = self._matcher = None
+        self._frontend = self._magics = self._matcher = self._looks = None
 
     # -- hooks ------------------------------------------------------------------------------------
 

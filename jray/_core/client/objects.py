@@ -15,6 +15,7 @@ from jray._core.client.pump import Waiter
 from jray._core.machine.borrows import Borrows
 from jray._core.refs import ATOM, ERROR, INLINE, PENDING, STORED, UNSEEN, ObjectRef
 from jray._core.serialization import Serialized, deserialize, is_atom, serialize
+from jray._core.sketch import describe
 from jray._core.specs import Location
 from jray._core.wire import messages
 from jray.exceptions import (
@@ -73,25 +74,26 @@ class ObjectTable:
         if is_atom(value):
             ref._state, ref._data = ATOM, value
             return ref
-        return self._keep(ref, serialize(value))
+        return self._keep(ref, serialize(value), value)
 
     def put_serialized(self, serialized: Serialized) -> ObjectRef[Any]:
         return self._keep(ObjectRef(self._client.next_object_id(), self._client), serialized)
 
-    def _keep(self, ref: ObjectRef[Any], serialized: Serialized) -> ObjectRef[Any]:
+    def _keep(self, ref: ObjectRef[Any], serialized: Serialized, value: Any = None) -> ObjectRef[Any]:
         ref._nested = serialized.refs or None
         if serialized.size <= self._client.config.inline_limit_bytes:
             ref._state, ref._data = INLINE, serialized.to_bytes()
             return ref
-        location = self.write_stored(ref._id, serialized, self._client.number)
+        about = "" if value is None else describe(value)
+        location = self.write_stored(ref._id, serialized, self._client.number, about)
         ref._tracked = True
         with self._client.lock:
             ref._state, ref._data = STORED, location
             self._client.spiller.stored_locked(ref)
         return ref
 
-    def write_stored(self, ref_id: bytes, serialized: Serialized, owner: int) -> Location:
-        """Write a value into this node's store, sealed for the client numbered *owner*."""
+    def write_stored(self, ref_id: bytes, serialized: Serialized, owner: int, about: str) -> Location:
+        """Write a value into this node's store, sealed for the client numbered *owner*; `about` describes it."""
         client = self._client
         try:
             kind, answer = client.node.request(messages.CREATE, ref_id, serialized.size)
@@ -110,7 +112,7 @@ class ObjectTable:
         if kind == "failed":
             raise RaySystemError(f"the store could not make room for {serialized.size} bytes: {answer}")
         client.node.tell(messages.SEAL, ref_id, owner)
-        return Location(client.node_id, answer.segment, answer.offset, answer.size)
+        return Location(client.node_id, answer.segment, answer.offset, answer.size, about)
 
     # -- values -----------------------------------------------------------------------------------
 
@@ -122,7 +124,7 @@ class ObjectTable:
         if state == INLINE:
             return self._load(ref, data)
         while state == STORED:
-            _, segment, offset, size = data
+            _, segment, offset, size, _ = data
             try:
                 view = self._client.arena.read(segment, offset, size, ref)
             except OSError:

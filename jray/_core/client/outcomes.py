@@ -150,12 +150,17 @@ class Outcomes:
             if is_cancelled:
                 self.fail_cancelled(task)
             else:
-                self.fail(task, blob)
+                self._fail_raised(task, blob)
         elif retry and task.retries_left:
             # the class is looked up outside the lock: unpickling runs the user's code
             self._client.defer(lambda: self._retry_or_fail(task, blob, retry))
         else:
-            self.fail(task, blob)
+            self._fail_raised(task, blob)
+
+    def _fail_raised(self, task: PendingTask, blob: bytes) -> None:
+        """Make what its own code raised the outcome of a task; the client's lock is held."""
+        self._client.failures.keep(task, blob)
+        self.fail(task, blob)
 
     def _retry_or_fail(self, task: PendingTask, blob: bytes, retry: Any) -> None:
         wanted = retry is True
@@ -170,7 +175,7 @@ class Outcomes:
                 task.retries_left -= task.retries_left > 0
                 self.resubmit(task)
             else:
-                self.fail(task, blob)
+                self._fail_raised(task, blob)
 
     def resubmit(self, task: PendingTask) -> None:
         """Run a task again; the client's lock is held."""
@@ -217,6 +222,7 @@ class Outcomes:
             failed = RayTaskError.from_failed_argument(task.name, original)
             if isinstance(original, RayTaskError):  # blame the first failure, not each that it caused
                 failed = RayTaskError(task.name, failed.traceback_str, original.cause)
+                failed.task_id = original.task_id
             with self._client.lock:
                 self.fail(task, failed)
 

@@ -71,7 +71,7 @@ class Spiller:
                 old: Location = ref._data
                 if (old.segment, old.offset) != (segment, offset):
                     continue
-                new = Location(old.node, -file, file_offset, old.size)
+                new = old._replace(segment=-file, offset=file_offset)
                 ref._data = new
                 changed.append((place, ref, old, new))
             # Now, and not before: who has begun to read takes no lock, but looks again once it has its view (see

@@ -16,6 +16,7 @@ from jray._core.clock import WallClock
 from jray._core.engine import Rows
 from jray._core.filters import Filter, matches
 from jray._core.head.service import _actor_row
+from jray._core.ids import TASK_ID_SIZE
 from jray._core.inline.calls import IS_DONE, IS_PAUSED, NEEDS_ACTOR, NEEDS_ARGUMENTS, RUNS, Call, TaskTemplate
 from jray._core.inline.failures import Death, Failure
 from jray._core.inline.objects import ADDRESS
@@ -86,6 +87,11 @@ class InlineCluster:
         """Remember a call that is over, without the frames of its error."""
         if call.stream is not None or call.template.function_name:
             self._ended.append((call, error.blob if isinstance(error, Failure) else error))
+
+    def ended_call(self, object_id: bytes) -> Call | None:
+        """Return the call that made this object, if it is remembered."""
+        task_id = object_id[:TASK_ID_SIZE]
+        return next((call for call, _ in reversed(self._ended) if call.task_id == task_id), None)
 
     def state_of(self, call: Call) -> str:
         """Return what a call waits for or does, by Ray's names."""
