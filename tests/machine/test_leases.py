@@ -716,6 +716,7 @@ class LeasesProgram(RuleBasedStateMachine):
             lacking = demand.request.missing_from(leases.resources.available)
             for worker in leases.holders(demand):
                 assert worker in running, "resources held by a worker that does not run"
+                assert worker.allocation is not None
                 assert set(worker.allocation.request) & set(lacking), f"{worker.name} holds none of {lacking}"
             if reason.endswith("in use") and not leases._promises:
                 assert leases.holders(demand), "resources held by nobody"

@@ -290,6 +290,11 @@ def test_the_timeline_shows_failures_in_red_and_what_runs_as_open() -> None:
     assert re.search(r">0 s</text>.*>1 s</text>.*>2 s</text>", page)
 
 
+def test_a_cell_that_runs_on_a_worker_is_named_once() -> None:
+    row = Counts("In[4]", submitted=1, running=1)
+    assert Picture("In[4]", (row,), row).html().count("In[4]") == 1
+
+
 def test_overlapping_calls_of_an_actor_are_drawn_beside_each_other() -> None:
     timeline = Timeline(0)
     timeline.add(
@@ -410,7 +415,7 @@ class Stage:
         current.client = types.SimpleNamespace(watch=self.watch)
 
     def enter(self) -> int:
-        number = self.cells.number = self.cells.add(  # type: ignore[attr-defined]
+        number = self.cells.number = self.cells.add(
             {"msg_id": "m"}, cell_id=None, execution_count=len(self.cells) + 1, notebook=None
         ).number
         self.lens.entered(number)

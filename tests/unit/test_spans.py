@@ -18,7 +18,7 @@ def ran(name: str, start_s: float, end_s: float, *, cell: int = 1, failed: bool 
 
 
 def told(tasks: list[Any], *, since_s: float = 0.0, resolution_s: float = 0.1) -> list[tuple[Any, ...]]:
-    return span_rows([], tasks, 1, since_s, resolution_s, "")  # type: ignore[return-value]
+    return span_rows([], tasks, 1, since_s, resolution_s, "")
 
 
 def test_long_calls_are_told_each_and_short_ones_together() -> None:

@@ -154,7 +154,6 @@ class CellLens:
         with self._wake:
             if self._is_closed or cell in self.known:
                 return
-            self.known.add(cell)
             watched = self._watched.get(cell)
             if watched is None:
                 view = CellView(cell, self._label(cell) or "", now)
@@ -172,6 +171,7 @@ class CellLens:
                     self._thread.start()
                 except RuntimeError:  # the interpreter is going down
                     self._thread = None
+            self.known.add(cell)  # last: an interrupt before this leaves the next submit news
             self._wake.notify_all()
 
     # -- the thread -------------------------------------------------------------------------------
@@ -291,8 +291,9 @@ class CellLens:
         picture = watched.view.picture(now, is_static=is_static)
         bundle = picture.bundle(STATIC_BYTES) if is_static else picture.bundle()
         cell = watched.view.cell
-        is_update, watched.is_shown, watched.shown_s = watched.is_shown, True, now.s
+        is_update, watched.is_shown = watched.is_shown, True
         self._display.show(cell, bundle, f"jray-lens-{self._msg_id(cell)}-{cell}", is_update=is_update)
+        watched.shown_s = time.monotonic()  # the time between two is never less than it should be
 
     # -- inside -----------------------------------------------------------------------------------
 

@@ -77,7 +77,9 @@ def _header(shown: Shown, rows: list[Counts]) -> str:
         parts.append(f"<strong>{html.escape(shown.cost)}</strong>")
         parts += [f', <span style="{_FAILED}">{said}</span>' for said in words.failures(total)]
         return "".join(parts)
-    if len(rows) == 1:
+    if len(rows) == 1 and rows[0].name == shown.label:
+        pass  # a whole cell that runs on a worker
+    elif len(rows) == 1:
         parts.append(
             f'<strong style="{_NAME};min-width:0">{html.escape(words.clipped(rows[0].name, 60))}</strong> '
         )
