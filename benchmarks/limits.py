@@ -108,7 +108,7 @@ def disk(bench: Bench) -> Samples:
     def once() -> None:
         with tempfile.TemporaryFile() as file:
             for _ in range(count):
-                file.write(piece)
+                file.write(piece.data)
             file.flush()
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
                 check(int(np.frombuffer(memory, dtype=np.int64)[::512].sum()) > 0, "what was written")

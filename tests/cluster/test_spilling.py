@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +27,7 @@ def store() -> dict[str, Any]:
 
 
 def files() -> list[str]:
-    return sorted(name for name in os.listdir(store()["spill_dir"]) if name.startswith("spill-"))
+    return sorted(path.name for path in Path(store()["spill_dir"]).glob("spill-*"))
 
 
 def array(n: int, size: int = 4 * MB) -> Any:

@@ -438,12 +438,7 @@ def run(settings: dict[str, Any], zygote_socket: socket.socket, zygote_pid: int,
     """Be the head until told to stop, then leave nothing behind."""
     adopt_orphans()
     _allow_many_files()
-    directories = [
-        settings["session_dir"],
-        settings["store_dir"],
-        settings["card_dir"],
-        settings["spill_dir"],
-    ]
+    directories = [settings["session_dir"], settings["store_dir"], settings["card_dir"]]
     try:
         holders = [claim(directory) for directory in dict.fromkeys(directories)]
     except OSError as error:

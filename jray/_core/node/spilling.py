@@ -152,9 +152,10 @@ class SpillService:
         self._serve(now)
 
     def close(self) -> None:
-        """Wait for the thread, if there is one."""
+        """Wait for the thread, if there is one, and remove what it wrote."""
         if self._writer is not None:
             self._writer.shutdown(wait=True)
+        self.files.close()
 
     # -- inside -----------------------------------------------------------------------------------
 
@@ -232,6 +233,7 @@ class SpillService:
         def write() -> None:
             error: BaseException | None = None
             try:
+                self.files.make_directory()
                 write_file(self.files.directory, places, sources)
             except BaseException as failure:  # noqa: BLE001 -- whatever it is, the loop must hear of it
                 error = failure

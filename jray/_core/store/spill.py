@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from jray._core.store.segment import open_segment_file
+from jray._core.store.sweep import SessionLock, claim
 
 _PREFIX = "spill-"
 #: part of a file system that is left free (Ray's figure)
@@ -133,6 +134,8 @@ class SpillFiles:
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
+        #: the directory, once something was spilled
+        self._claimed: SessionLock | None = None
         self._last = 0
         #: object -> its place and its owner
         self._objects: dict[bytes, tuple[Place, int]] = {}
@@ -145,6 +148,17 @@ class SpillFiles:
 
     def __len__(self) -> int:
         return len(self._objects)
+
+    def make_directory(self) -> None:
+        """Make the directory, if there is none yet.  Raises OSError if that cannot be.  May be called by any thread."""
+        if self._claimed is None:
+            self._claimed = claim(self.directory)
+
+    def close(self) -> None:
+        """Remove all files and their directory."""
+        if self._claimed is not None:
+            self._claimed.remove()
+            self._claimed = None
 
     def new_file(self) -> int:
         self._last += 1
