@@ -415,7 +415,7 @@ class Stage:
         current.client = types.SimpleNamespace(watch=self.watch)
 
     def enter(self) -> int:
-        number = self.cells.number = self.cells.add(
+        number = self.cells.add(
             {"msg_id": "m"}, cell_id=None, execution_count=len(self.cells) + 1, notebook=None
         ).number
         self.lens.entered(number)

@@ -178,9 +178,14 @@ def test_a_picture_of_quick_work_can_be_asked_for(gated: Any, tmp_path: Path) ->
     assert '<div class="jray-lens"' in bundle["text/html"]
 
 
-def test_nothing_is_shown_where_a_notebook_must_repeat_itself(make_kernel: Any) -> None:
+@pytest.mark.parametrize(
+    "environment", [{"JRAY_NONINTERACTIVE": "1"}, {"JRAY_NONINTERACTIVE": "0", "JRAY_LENS": "off"}]
+)
+def test_nothing_is_shown_where_a_notebook_must_repeat_itself_or_nobody_wants_it(
+    make_kernel: Any, environment: dict[str, str]
+) -> None:
     """No display and no thread, unless it is asked for."""
-    quiet = make_kernel(JRAY_NONINTERACTIVE="1")
+    quiet = make_kernel(**environment)
     request = quiet.run(
         "import jray, time, threading\njray.init(num_cpus=1)\n%load_ext jray\n"
         "@jray.remote\ndef slow(): time.sleep(1.5)\njray.get(slow.remote())\n"
