@@ -15,6 +15,7 @@ from jray.notebook.command_table import COMMANDS
 from jray.notebook.completion import ArgumentMatcher
 from jray.notebook.context import Context
 from jray.notebook.kernel_frontend import KernelFrontend
+from jray.notebook.lens import CellLens
 from jray.notebook.looks import Looks
 from jray.notebook.magics import JrayMagics
 from jray.notebook.outbox import Outbox
@@ -35,6 +36,8 @@ class Guest:
         #: what tasks wrote, shown or not
         self.task_logs = TaskLogs(_logs_directory)
         self._frontend: KernelFrontend | None = None
+        #: the view of each cell's work; None where there is no kernel to show it
+        self.lens: CellLens | None = None
         self._magics: JrayMagics | None = None
         self._matcher: ArgumentMatcher | None = None
         self._looks: Looks | None = None
@@ -85,6 +88,8 @@ class Guest:
         self._frontend = KernelFrontend(
             kernel, self._cells, outbox, logs=self.task_logs, bars=None if is_same_each_time else Bars()
         )
+        mode = os.environ.get("JRAY_LENS", "auto").lower()
+        self.lens = CellLens(self._frontend, self._cells, mode=mode, is_repeatable=is_same_each_time)
         self._shell.events.register("pre_run_cell", self._on_cell)
         self._shell.events.register("post_run_cell", self._on_cell_end)
         self._enter_cell(None, is_recorded=True)  # the one that is running brought us here
@@ -127,9 +132,12 @@ class Guest:
             set_frontend(None)
             if self._tracebacks is not None:
                 self._tracebacks.remove()
+            if self.lens is not None:
+                self.lens.close()
             self._frontend.close()
             self.task_logs.close()
         self._frontend = self._magics = self._matcher = self._looks = self._tracebacks = None
+        self.lens = None
 
     # -- hooks ------------------------------------------------------------------------------------
 
@@ -154,6 +162,8 @@ class Guest:
             cell = self._frontend.latest
             Stopping(current.client.watch, self._say, self._ask).on_interrupt(cell, self._on_interrupt)
         self._frontend.end_cell()
+        if self.lens is not None:
+            self.lens.left()
 
     def _say(self, text: str) -> None:
         """Show a line of jray's own under the cell that runs or just ran, now."""
@@ -175,6 +185,8 @@ class Guest:
         )
         if self._frontend is not None:
             self._frontend.enter(cell)
+        if self.lens is not None:
+            self.lens.entered(cell.number)
 
     def _request(self) -> dict[str, Any]:
         get_parent = getattr(self._shell, "get_parent", None)

@@ -12,7 +12,7 @@ import dataclasses
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, Protocol
 
 from jray._core.frontend import Output, OutputKind
 from jray.notebook.bars import Bars, final_line
@@ -28,6 +28,15 @@ _GATHER_CHARACTERS = 64 * 1024
 #: ... but many messages at once are followed by a pause, so that there are about 100 a second, whatever is written.
 _MESSAGE_S = 0.01
 _LONGEST_PAUSE_S = 1.0
+
+
+class WorkListener(Protocol):
+    """Who hears when a cell begins to submit work."""
+
+    known: set[int]  #: cells whose work is no news; read at every submit, without a lock
+
+    def told_of_work(self, cell: int) -> None:
+        """Some work of a cell is about to be submitted.  Called by any thread."""
 
 
 class KernelFrontend:
@@ -64,10 +73,15 @@ class KernelFrontend:
         self._hurry = threading.Event()
         self._sender: threading.Thread | None = None
         self._is_closed = False
+        self._listener: WorkListener | None = None
 
     @property
     def cell(self) -> int:
-        return self._current.get() or self._latest
+        cell = self._current.get() or self._latest
+        listener = self._listener
+        if listener is not None and cell not in listener.known:
+            listener.told_of_work(cell)
+        return cell
 
     @property
     def latest(self) -> int:
@@ -122,6 +136,22 @@ class KernelFrontend:
         if sender is not None and sender is not threading.current_thread():
             sender.join(timeout=2)
 
+    def hear_of_work(self, listener: WorkListener | None) -> None:
+        """From now on tell *listener* of cells that submit work; None: nobody."""
+        self._listener = listener
+
+    def show(self, cell: int, data: dict[str, str], display_id: str, *, is_update: bool) -> None:
+        """Show something under a cell, or in place of what was shown there by that id.  Called by any thread."""
+        known = self._cells.get(cell)
+        if known is None or self._is_closed:
+            return
+        content = {"data": data, "metadata": {}, "transient": {"display_id": display_id}}
+        kind = "update_display_data" if is_update else "display_data"
+        with self._sending:
+            if cell == self._latest and not is_update:
+                _flush_own()  # what the cell printed itself came first
+            self._say(kind, content, known.parent, kind.encode())
+
     # -- inside -----------------------------------------------------------------------------------
 
     def _add(self, output: Output) -> None:
@@ -160,10 +190,7 @@ class KernelFrontend:
             if not messages:
                 return 0
             if any(message.cell == self._latest for message in messages):
-                # what the cell printed itself came first
-                for stream in (sys.stdout, sys.stderr):
-                    with contextlib.suppress(OSError, ValueError):
-                        stream.flush()
+                _flush_own()  # what the cell printed itself came first
             for message in messages:
                 self._post(message)
             return len(messages)
@@ -183,6 +210,9 @@ class KernelFrontend:
             }
             kind = "update_display_data" if bundle.get("update") else "display_data"
             topic = kind.encode()
+        self._say(kind, content, parent, topic)
+
+    def _say(self, kind: str, content: dict[str, Any], parent: dict[str, Any], topic: bytes) -> None:
         # a kernel that is going down has closed its socket; there is nobody left to show it to
         with contextlib.suppress(OSError, AttributeError):
             self._kernel.session.send(self._kernel.iopub_socket, kind, content, parent=parent, ident=topic)
@@ -194,3 +224,9 @@ def _bar_of(output: Output) -> dict[str, Any] | None:
         return None
     bar: dict[str, Any] | None = ((output.data or {}).get("data") or {}).get(BAR_MIME)
     return bar
+
+
+def _flush_own() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
