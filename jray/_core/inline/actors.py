@@ -124,6 +124,7 @@ class Actor:
         self.meta = plan.meta
         self.environment = environment
         self.name = spec.class_name
+        self.cell = spec.cell
         self.placement: ResourceSet = plan.options.placement_request
         self.request: ResourceSet = plan.options.running_request
         self.template_numbers: dict[Any, MethodTemplate] = {}
@@ -181,6 +182,7 @@ class Actor:
             retry_exceptions=False,
             backpressure=None,
             cell=self.spec.cell,
+            tally=None,
         )
         call = client.new_call(template, (), {}, self.environment)
         call.payload, call.positions = arguments.payload, arguments.positions
@@ -781,16 +783,18 @@ class ActorMaker:
         del record
         options: MethodOptions = plan.options
         retries = options.max_task_retries
+        name = options.name or f"{plan.class_name}.{plan.method}"
         return MethodTemplate(
             plan.method,
             options,
-            name=options.name or f"{plan.class_name}.{plan.method}",
+            name=name,
             function_name=f"{plan.class_name}.{plan.method}",
             num_returns=returns_number(options.returns(plan.is_generator)),
             max_retries=plan.max_task_retries if retries is None else retries,
             retry_exceptions=options.retry_exceptions,
             backpressure=options._generator_backpressure_num_objects,
             cell=plan.cell,
+            tally=self._client.watch.tally(plan.cell, name, is_actor_call=True),
         )
 
     def call(

@@ -87,6 +87,11 @@ class InlineCluster:
         if call.stream is not None or call.template.function_name:
             self._ended.append((call, error.blob if isinstance(error, Failure) else error))
 
+    def ended_calls(self) -> list[Call]:
+        """Return the last calls that ended, in the order of their ends."""
+        with self._client.lock:
+            return [call for call, _ in self._ended]
+
     def state_of(self, call: Call) -> str:
         """Return what a call waits for or does, by Ray's names."""
         if call.phase is RUNS and not call.started_s:  # a coroutine that its group has no room for

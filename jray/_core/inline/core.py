@@ -38,14 +38,15 @@ from jray._core.inline.calls import (
 )
 from jray._core.inline.cluster import InlineCluster
 from jray._core.inline.code import Code
-from jray._core.inline.failures import Failure
+from jray._core.inline.driving import Companion, Ticker, running_loop
+from jray._core.inline.failures import Death, Failure
 from jray._core.inline.objects import ADDRESS, Objects
 from jray._core.inline.runner import Runner
 from jray._core.inline.streams import Stream
 from jray._core.inline.surroundings import Surroundings
 from jray._core.inline.tasks import TaskMaker
 from jray._core.inline.turns import Turns
-from jray._core.inline.watching import Companion, Ticker, running_loop
+from jray._core.inline.watch import InlineWatch
 from jray._core.refs import ERROR, INLINE, PENDING, UNSEEN, ObjectRef
 from jray._core.resources import NodeResources
 from jray.exceptions import GetTimeoutError, ObjectLostError, RaySystemError, TaskCancelledError
@@ -105,6 +106,7 @@ class InlineClient:
         self.surroundings = Surroundings()
         self.runner = Runner(self)
         self.turns = Turns(self, resources)
+        self.watch = InlineWatch(self)
         self.tasks = TaskMaker(self)
         self.actors = ActorMaker(self)
         self.cluster = InlineCluster(self, labels=labels, node_name=node_name, metadata=metadata)
@@ -220,7 +222,10 @@ class InlineClient:
                 for index in range(count if count >= 0 else 1)
             ]
             call.result = None if not count else call.refs[0] if count in {1, -2} else list(call.refs)
-        self.pending[call.number] = call
+        with self.lock:
+            self.pending[call.number] = call
+            if call.template.tally is not None:
+                call.template.tally.submitted += 1
 
     def when_arguments(self, call: Call, ready: Callable[[Call], None]) -> None:
         """Call `ready(call)` when each argument has a value or an error: now, or when somebody has time then."""
@@ -248,7 +253,8 @@ class InlineClient:
     def ended(self, call: Call, error: Any) -> None:
         """A call is over."""
         with self.lock:
-            self.pending.pop(call.number, None)
+            if self.pending.pop(call.number, None) is not None:
+                _count(call, error)
             self.changed.notify_all()
         self.cluster.ended(call, error)
 
@@ -363,23 +369,21 @@ class InlineClient:
                 raise ValueError(
                     "force=True is not supported for actor tasks: end the actor with jray.kill()."
                 )
-            self._cancel(call, recursive=recursive)
+            self.cancel_call(call, recursive=recursive)
 
-    def _cancel(self, call: Call, *, recursive: bool) -> None:
+    def cancel_call(self, call: Call, *, recursive: bool) -> None:
+        """Have a call end as cancelled: at once if it waits, else as far as whoever runs it lets it."""
         call.is_cancelled = True
         if recursive:
-            for child in [child for child in self.pending.values() if child.parent is call]:
-                self._cancel(child, recursive=True)
+            for child in [child for child in list(self.pending.values()) if child.parent is call]:
+                self.cancel_call(child, recursive=True)
         if call.phase is RUNS:
             if call.handle is not None and call.life is not None:
                 call.life.call_soon(call.handle.cancel)
             return  # whoever runs it is told by is_canceled(), and can't be stopped
         error = TaskCancelledError(call.task_id.hex())
         if call.phase is IS_PAUSED:
-            stream = call.get_stream()
-            self.runner.abandon(call)
-            if stream is not None:
-                stream.failed(error)
+            self.runner.abandon(call, error)
             return
         self.withdraw(call)
         self.runner.fail(call, error)
@@ -420,9 +424,9 @@ class InlineClient:
     def when_ready(self, ref: ObjectRef[Any], callback: Callable[[ObjectRef[Any]], None]) -> None:
         """Call `callback(ref)` once *ref* has a value or an error: now, or from a thread that brings it about."""
         if not self.objects.when_ready(ref, callback):
-            self.watch(lambda: ref._state != PENDING)
+            self.drive_until(lambda: ref._state != PENDING)
 
-    def watch(self, is_done: Callable[[], bool]) -> None:
+    def drive_until(self, is_done: Callable[[], bool]) -> None:
         """Have loops driven until `is_done()`, though nobody waits for that in the engine.
 
         Where an event loop of the user's runs in this thread, that does it; else a thread.
@@ -499,10 +503,7 @@ class InlineClient:
             self.actors.close()
             for call in list(self.pending.values()):
                 if call.phase is IS_PAUSED:
-                    stream = call.get_stream()
-                    self.runner.abandon(call)
-                    if stream is not None:
-                        stream.failed(RaySystemError(_ENDED))
+                    self.runner.abandon(call, RaySystemError(_ENDED))
                 elif call.phase is not IS_DONE:
                     self.runner.fail(call, RaySystemError(_ENDED))
         except Exception:  # noqa: BLE001 -- code of the user's that ends badly must not keep the session open
@@ -510,6 +511,25 @@ class InlineClient:
         if self.companion is not None:
             self.companion.end()
         self.objects.forget()
+
+
+def _count(call: Call, error: Any) -> None:
+    """Count the end of a call; the lock is held."""
+    tally = call.template.tally
+    call.has_failed = error is not None
+    if tally is None:
+        return
+    if error is None:
+        tally.finished += 1
+        return
+    tally.failed += 1
+    if isinstance(error, TaskCancelledError):
+        tally.cancelled += 1
+    else:
+        # without its frames, which would keep what they refer to
+        tally.last_error = (
+            error.blob if isinstance(error, Failure) else error.load() if isinstance(error, Death) else error
+        )
 
 
 def _timed_out(ref: ObjectRef[Any]) -> GetTimeoutError:

@@ -21,12 +21,13 @@ _NO_KWARGS: dict[str, Any] = {}
 class TaskJob:
     """A task whose arguments are there."""
 
-    __slots__ = ("_client", "call", "name", "placement", "request")
+    __slots__ = ("_client", "call", "cell", "name", "placement", "request")
 
     def __init__(self, client: InlineClient, call: Call, request: ResourceSet) -> None:
         self._client = client
         self.call = call
         self.name = call.name
+        self.cell = call.template.cell
         self.placement = self.request = request
 
     def start(self, allocation: Allocation) -> None:
@@ -58,6 +59,7 @@ class TaskMaker:
             retry_exceptions=options.retry_exceptions,
             backpressure=options._generator_backpressure_num_objects,
             cell=plan.cell,
+            tally=client.watch.tally(plan.cell, name),
         )
         template.environment(client.environment())  # what is wrong with it is said at once
         return template

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-
-from jray._core.worker.running import RunningTask
+from typing import Any, Protocol
 
 #: (actor class, name, cell, start, end or None, calls, failed), by the monotonic clock
 SpanRow = tuple[str, str, int, float, float | None, int, int]
 
 
+class Ran(Protocol):
+    """What is known of a call that runs or ran."""
+
+    @property
+    def number(self) -> int: ...  # 0: not a call of the user's
+    @property
+    def name(self) -> str: ...
+    @property
+    def template(self) -> Any: ...  # has its cell
+    @property
+    def started_s(self) -> float: ...
+    @property
+    def ended_s(self) -> float: ...
+    @property
+    def has_failed(self) -> bool: ...
+
+
 def span_rows(
-    running: Sequence[RunningTask],
-    ran: Sequence[RunningTask],
+    running: Sequence[Ran],
+    ran: Sequence[Ran],
     cell: int | None,
     since_s: float,
     resolution_s: float,
