@@ -28,6 +28,7 @@ from jray._core.on_ray.output import current_call, make_tag
 from jray._core.on_ray.registrations import Registrations
 from jray._core.on_ray.streams import Streams
 from jray._core.on_ray.tasks import RayTasks
+from jray._core.on_ray.watch import RayWatch
 from jray._core.on_ray.whereabouts import RayWhereabouts
 from jray._core.refs import ObjectRef, current
 from jray.exceptions import GetTimeoutError, ObjectLostError, RaySystemError
@@ -54,6 +55,7 @@ class RayEngine:
         self.is_worker = is_worker
         #: whether this process only talks to one that is part of the cluster (`ray://`)
         self.is_remote_client = bool(ray.util.client.ray.is_connected())
+        self.watch = RayWatch(self)
         self.tasks = RayTasks(self)
         self.actors = RayActors(self)
         self.cluster = RayCluster(self)
@@ -142,6 +144,10 @@ class RayEngine:
                 except ray.exceptions.GetTimeoutError:
                     continue
                 except ray.exceptions.RayError as error:
+                    if len(refs) == 1:
+                        self.watch.failed(refs[0], translated(error))
+                    else:  # Ray does not say whose it is
+                        self.watch.look()
                     raise translated(error) from None
                 except SystemError as error:
                     if isinstance(error.__cause__, KeyboardInterrupt):
