@@ -128,6 +128,7 @@ TESTS: dict[str, dict[str, str]] = {
         "test_a_generator_whose_worker_dies_ends_with_an_error": _DIES,
     },
     "test_get_wait.py": {
+        "test_a_timeout_of_minus_one_is_none": _LATER,
         "test_get_raises_without_waiting_for_the_rest": _LATER,
         "test_get_with_timeout_zero_polls": _LATER,
         "test_a_timeout_leaves_the_task_running": _LATER,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jray._core.engine import Rows
 from jray._core.filters import Filter, matches
+from jray._core.rows import node_row
 
 if TYPE_CHECKING:
     from jray._core.client.core import CoreClient
@@ -62,7 +63,7 @@ class ClusterView:
         if kind in {"tasks", "objects"}:
             return self._told(kind, filters, limit, detail=detail)
         if kind == "nodes":
-            found = [_node_row(row) for row in self.nodes()]
+            found = [node_row(row) for row in self.nodes()]
         elif kind == "actors":
             node_id = client.node_id.hex()
             found = [row | {"node_id": node_id if row["worker_id"] else None} for row in client.ask("actors")]
@@ -119,18 +120,3 @@ class ClusterView:
         """Return (namespace, name) of the living named actors; None: of all namespaces."""
         found: list[tuple[str, str]] = self._client.ask("actor_names", namespace)
         return found
-
-
-def _node_row(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "node_id": row["NodeID"],
-        "node_ip": row["NodeManagerAddress"],
-        "is_head_node": True,
-        "state": "ALIVE" if row["Alive"] else "DEAD",
-        "state_message": None,
-        "node_name": row["NodeName"],
-        "resources_total": row["Resources"],
-        "labels": row["Labels"],
-        "start_time_ms": None,
-        "end_time_ms": None,
-    }

@@ -28,12 +28,12 @@ from jray._core.inline.failures import Death, Failure
 from jray._core.inline.loops import ActorLoop
 from jray._core.inline.objects import ADDRESS, Entry
 from jray._core.machine import actors as machine
-from jray._core.options import MethodOptions
+from jray._core.options import MethodOptions, check_supported
 from jray._core.refs import ATOM, ObjectRef
 from jray._core.resources import Allocation, ResourceSet
 from jray._core.specs import ActorSpec, ExitCause
 from jray._core.strategies import refusal
-from jray._core.worker.actor_host import _SPECIAL
+from jray._core.worker.actor_host import SPECIAL_METHODS
 from jray._core.worker.tracebacks import users_traceback
 from jray.exceptions import (
     ActorDiedError,
@@ -303,7 +303,7 @@ class Actor:
         """Return what a call runs; looked up each time, as an actor may change its own."""
         assert isinstance(call.template, MethodTemplate)
         self.limit(self._group_of(call))
-        special = _SPECIAL.get(call.template.method)
+        special = SPECIAL_METHODS.get(call.template.method)
         if special is not None:
             return functools.partial(special, life)
         found: Callable[..., Any] = getattr(life.instance, call.template.method)
@@ -572,6 +572,7 @@ class ActorMaker:
 
     def make(self, plan: ActorPlan) -> tuple[bytes, ObjectRef[Any] | None]:
         client, options = self._client, plan.options
+        check_supported(options)
         with client.operation():
             actor_id = os.urandom(12) + client.job_id
             namespace = options.namespace or client.namespace
@@ -782,6 +783,7 @@ class ActorMaker:
     def prepare(self, record: Actor, plan: CallPlan) -> MethodTemplate:
         del record
         options: MethodOptions = plan.options
+        check_supported(options)
         retries = options.max_task_retries
         name = options.name or f"{plan.class_name}.{plan.method}"
         return MethodTemplate(

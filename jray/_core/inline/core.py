@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Any, NoReturn
 
 from jray._core.client.arguments import PackedArguments, are_plain, pack
-from jray._core.client.core import _split, _split_all
+from jray._core.client.readiness import split, split_all
 from jray._core.client.results import STREAMING
 from jray._core.config import Config
 from jray._core.engine import Whereabouts
@@ -301,14 +301,21 @@ class InlineClient:
         if self.turns.is_in_coroutine() and call is not None and call.actor is not None:
             call.actor.say_blocking()
 
-    def wait(self, refs: list[Any], num_returns: int, timeout_s: float | None) -> tuple[list[Any], list[Any]]:
-        if timeout_s != 0 and _split(refs, num_returns) is None:
+    def wait(
+        self,
+        refs: list[Any],
+        num_returns: int,
+        timeout_s: float | None,
+        *,
+        fetch_local: bool = True,  # noqa: ARG002 -- on one node everything is local
+    ) -> tuple[list[Any], list[Any]]:
+        if timeout_s != 0 and split(refs, num_returns) is None:
             self._say_blocking()
         with self.operation():
             self.turns.wait(
-                lambda: _split(refs, num_returns) is not None, timeout_s, lambda: self.explain(refs)
+                lambda: split(refs, num_returns) is not None, timeout_s, lambda: self.explain(refs)
             )
-        return _split(refs, num_returns) or _split_all(refs, num_returns)
+        return split(refs, num_returns) or split_all(refs, num_returns)
 
     def wait_until(self, is_done: Callable[[], Any], timeout_s: float | None, call: Call) -> bool:
         """Run what can run until `is_done()`, which *call* is to bring about; return whether it is so in time."""

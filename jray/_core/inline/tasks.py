@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jray._core.client.results import returns_number
 from jray._core.engine import FunctionPlan
 from jray._core.inline.calls import NEEDS_RESOURCES, Call, TaskTemplate
+from jray._core.options import check_supported
 from jray._core.resources import Allocation, ResourceSet
 from jray._core.strategies import refusal
 from jray.exceptions import TaskUnschedulableError
@@ -44,6 +45,7 @@ class TaskMaker:
     def prepare(self, plan: FunctionPlan) -> TaskTemplate:
         client = self._client
         options = plan.options
+        check_supported(options)
         name = options.name or plan.function.__qualname__
         code = client.code.export(plan.key, plan.function, "remote function", plan.full_name)
         reason = refusal(options.scheduling_strategy, client.node_id)

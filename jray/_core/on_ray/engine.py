@@ -168,14 +168,16 @@ class RayEngine:
             return DynamicObjectRefGenerator(self.ref_of(rays) for rays in value)
         return value
 
-    def wait(self, refs: list[Any], num_returns: int, timeout_s: float | None) -> tuple[list[Any], list[Any]]:
+    def wait(
+        self, refs: list[Any], num_returns: int, timeout_s: float | None, *, fetch_local: bool = True
+    ) -> tuple[list[Any], list[Any]]:
         """Return (ready, others): at most `num_returns` ready ones, both in the order of *refs*."""
         waitables = [
             self.rays_ref(ref) if isinstance(ref, ObjectRef) else ref._stream.waitable() for ref in refs
         ]
         ready: set[Any] = set()
         for round_s in self.rounds(timeout_s):
-            found, _ = ray.wait(waitables, num_returns=num_returns, timeout=round_s)
+            found, _ = ray.wait(waitables, num_returns=num_returns, timeout=round_s, fetch_local=fetch_local)
             ready = set(found)
             if len(ready) >= num_returns:
                 break

@@ -122,7 +122,7 @@ class ActorHost:
         group = function.concurrency_group
         if group and group != _DEFAULT_GROUP and group not in self._groups:
             raise ValueError(self._no_group(group))
-        special = _SPECIAL.get(function.method)
+        special = SPECIAL_METHODS.get(function.method)
         if special is not None:
             return functools.partial(special, self)
         found: Callable[..., Any] = getattr(self.instance, function.method)
@@ -455,7 +455,7 @@ def _call(host: ActorHost, function: Callable[..., Any], *args: Any, **kwargs: A
 
 
 #: methods that every actor has; under jray's own names too
-_SPECIAL: dict[str | None, Callable[..., Any]] = {
+SPECIAL_METHODS: dict[str | None, Callable[..., Any]] = {
     "__ray_terminate__": _terminate,
     "__jray_terminate__": _terminate,
     "__ray_ready__": _ready,
