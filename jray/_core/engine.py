@@ -231,11 +231,18 @@ class Cluster(Protocol):
         """Return (namespace, name) of the living named actors; None: of all namespaces."""
 
     def rows(
-        self, kind: str, *, filters: Sequence[Filter] = ..., limit: int = ..., detail: bool = ...
+        self,
+        kind: str,
+        *,
+        filters: Sequence[Filter] = ...,
+        limit: int = ...,
+        detail: bool = ...,
+        timeout_s: float | None = ...,
     ) -> Rows:
         """Return rows of "tasks", "actors", "objects", "nodes", "workers" or "jobs", with Ray's keys.
 
-        Ids are hexadecimal text, times milliseconds since the epoch.  ValueError for another kind.
+        Ids are hexadecimal text, times milliseconds since the epoch.  What has not answered within `timeout_s` is
+        missing; None: the engine's own patience.  ValueError for another kind.
         """
 
 

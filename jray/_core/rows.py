@@ -77,7 +77,7 @@ def actor_row(record: machine.ActorRecord) -> dict[str, Any]:
         "death_cause": cause.text if cause is not None and record.state == machine.DEAD else None,
         "is_detached": spec.is_detached,
         "placement_group_id": None,
-        "repr_name": "",
+        "repr_name": record.repr_name,
         "num_restarts": record.restarts,
         "num_restarts_due_to_lineage_reconstruction": 0,
         "num_restarts_due_to_node_preemption": 0,

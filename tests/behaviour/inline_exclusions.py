@@ -252,6 +252,7 @@ TESTS: dict[str, dict[str, str]] = {
         "test_a_log_file_is_read_by_name": _NO_LOGS,
         "test_a_worker_that_was_killed_is_told_dead": _PID,
         "test_a_process_that_does_not_answer_is_said": _PID,
+        "test_a_call_may_say_how_long_it_waits_for_answers": _PID,
         "test_a_log_is_followed": _NO_LOGS,
         "test_a_log_that_cannot_be_found_is_said": _NO_LOGS,
     },

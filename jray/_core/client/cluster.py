@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: columns of tasks that the asker puts together: an owner does not know in which process a task is, nor if it waits
 _PLACED = {"state", "worker_id", "worker_pid"}
+#: states of tasks that only their owner knows: what runs them says nothing to the contrary
+_LAST_STATES = {"finished", "failed"}
 
 
 class ClusterView:
@@ -56,12 +58,18 @@ class ClusterView:
         return {name: quantity for name, quantity in free.items() if quantity > 0}
 
     def rows(
-        self, kind: str, *, filters: Sequence[Filter] = (), limit: int = 10_000, detail: bool = False
+        self,
+        kind: str,
+        *,
+        filters: Sequence[Filter] = (),
+        limit: int = 10_000,
+        detail: bool = False,
+        timeout_s: float | None = None,
     ) -> Rows:
         """Return the rows of a kind: see `jray._core.engine.Cluster.rows`."""
         client = self._client
         if kind in {"tasks", "objects"}:
-            return self._told(kind, filters, limit, detail=detail)
+            return self._told(kind, filters, limit, detail=detail, timeout_s=timeout_s)
         if kind == "nodes":
             found = [node_row(row) for row in self.nodes()]
         elif kind == "actors":
@@ -76,11 +84,16 @@ class ClusterView:
         rows = [row for row in found if matches(row, filters)]
         return Rows(rows[:limit], len(rows))
 
-    def _told(self, kind: str, filters: Sequence[Filter], limit: int, *, detail: bool) -> Rows:
+    def _told(
+        self, kind: str, filters: Sequence[Filter], limit: int, *, detail: bool, timeout_s: float | None
+    ) -> Rows:
         client = self._client
-        early = tuple(entry for entry in filters if kind != "tasks" or entry[0] not in _PLACED)
+        early = tuple(entry for entry in filters if kind != "tasks" or _is_owners(entry))
         late = tuple(entry for entry in filters if entry not in early)
-        answers, silent = client.ask("tell", kind, early, sys.maxsize if late else limit, detail)
+        asked = (kind, early, sys.maxsize if late else limit, detail)
+        answers, silent = (
+            client.ask("tell", *asked) if timeout_s is None else client.ask("tell_within", timeout_s, *asked)
+        )
         warnings = [f"The process {pid} did not answer in time: what it owns is missing." for pid in silent]
         rows = [row for answer in answers for row in answer["rows"]]
         total = sum(answer["total"] for answer in answers)
@@ -120,3 +133,9 @@ class ClusterView:
         """Return (namespace, name) of the living named actors; None: of all namespaces."""
         found: list[tuple[str, str]] = self._client.ask("actor_names", namespace)
         return found
+
+
+def _is_owners(entry: Filter) -> bool:
+    """Tell whether an owner of tasks can answer by itself for that filter."""
+    key, _, value = entry
+    return key not in _PLACED or (key == "state" and str(value).lower() in _LAST_STATES)

@@ -154,10 +154,13 @@ class Reports:
             "address": peer.address if (peer := getattr(place, "peer", None)) is not None else None,
         }
         if task.ended_s and task.payload is not None:
-            failure = _exception(task.payload)
-            row["error_type"] = error_type(failure)
-            if detail:
-                row["error_message"] = str(failure)
+            # an error is a pickle, with classes of the user's: looked into once, or for its text
+            if detail or task.error_type is None:
+                failure = _exception(task.payload)
+                task.error_type = error_type(failure)
+                if detail:
+                    row["error_message"] = _text_of(failure)
+            row["error_type"] = task.error_type
         elif detail:
             row["error_message"] = None
         if detail:
@@ -233,6 +236,13 @@ def _exception(error: Any) -> BaseException:
             return RuntimeError(f"cannot be deserialized here: {failure!r}")
     assert isinstance(error, BaseException)
     return error
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as failure:  # noqa: BLE001 -- a user's __str__
+        return f"{type(error).__name__}, whose text cannot be made here: {failure!r}"
 
 
 def _ms(seconds: float) -> float:

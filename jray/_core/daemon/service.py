@@ -255,12 +255,15 @@ class Daemon:
 
     def _actor_ready(self, client: ClientRecord, message: Message) -> None:
         self.node.actor_made(message[1])
-        self.head.actor_made(message[1], address=client.address, pid=client.pid)
+        self.head.actor_made(message[1], address=client.address, pid=client.pid, repr_name=message[2])
 
     def _ask(self, client: ClientRecord, message: Message) -> None:
         _, request, question, arguments = message
         if question == "tell":
-            self._gather(client, request, arguments)
+            self._gather(client, request, arguments, self._config.report_timeout_s)
+            return
+        if question == "tell_within":
+            self._gather(client, request, arguments[1:], arguments[0])
             return
         own: dict[str, Callable[..., Any]] = {
             "resources": self._resources,
@@ -281,9 +284,11 @@ class Daemon:
         else:
             self._reply(client, request, value)
 
-    def _gather(self, client: ClientRecord, request: int, arguments: tuple[Any, ...]) -> None:
+    def _gather(
+        self, client: ClientRecord, request: int, arguments: tuple[Any, ...], timeout_s: float
+    ) -> None:
         """Put a question to all drivers and workers; the answer comes once all have told, or time is over."""
-        deadline_s = time.monotonic() + self._config.report_timeout_s
+        deadline_s = time.monotonic() + timeout_s
         number = self._gatherings.begin(client.number, request, set(self._clients), deadline_s)
         for asked in list(self._clients.values()):
             asked.connection.send((messages.TELL, number, *arguments))

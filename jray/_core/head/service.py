@@ -76,8 +76,8 @@ class HeadService:
         self._perform(actions)
         return not actions
 
-    def actor_made(self, actor_id: bytes, *, address: str, pid: int) -> None:
-        self._perform(self.actors.made(actor_id, address=address, pid=pid))
+    def actor_made(self, actor_id: bytes, *, address: str, pid: int, repr_name: str) -> None:
+        self._perform(self.actors.made(actor_id, address=address, pid=pid, repr_name=repr_name))
 
     def actor_init_failed(self, actor_id: bytes, error: bytes) -> None:
         self._perform(self.actors.init_failed(actor_id, error))

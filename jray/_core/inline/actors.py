@@ -33,7 +33,7 @@ from jray._core.refs import ATOM, ObjectRef
 from jray._core.resources import Allocation, ResourceSet
 from jray._core.specs import ActorSpec, ExitCause
 from jray._core.strategies import refusal
-from jray._core.worker.actor_host import SPECIAL_METHODS
+from jray._core.worker.actor_host import SPECIAL_METHODS, own_repr
 from jray._core.worker.tracebacks import users_traceback
 from jray.exceptions import (
     ActorDiedError,
@@ -437,7 +437,12 @@ class Actor:
         elif call.is_cancelled and isinstance(error, asyncio.CancelledError | TaskCancelledError):
             runner.fail(call, TaskCancelledError(call.task_id.hex()))
         else:
-            outcome = Failure.of(call.name, error, actor_repr=_repr_of(life), actor_id=self.actor_id.hex())
+            outcome = Failure.of(
+                call.name,
+                error,
+                actor_repr=own_repr(life.instance) or self.spec.class_name,
+                actor_id=self.actor_id.hex(),
+            )
             outcome.is_told = failures.passes_on(error)
             wanted = call.template.retries_after(error) and not failures.passes_on(error)
             if wanted and call.retries_left and not call.is_cancelled:
@@ -535,16 +540,6 @@ class Actor:
             )
         del call
         return "a call before it waits for an argument"
-
-
-def _repr_of(life: Life) -> str:
-    """Return what an actor calls itself, if it says more than its class's name."""
-    if getattr(type(life.instance), "__repr__", None) is object.__repr__:
-        return life.actor.spec.class_name
-    try:
-        return repr(life.instance)
-    except Exception:  # noqa: BLE001 -- a user's __repr__
-        return life.actor.spec.class_name
 
 
 def _exited(text: str) -> ExitCause:
@@ -686,9 +681,11 @@ class ActorMaker:
 
     def made(self, actor: Actor, life: Life) -> None:
         """The constructor came to its end."""
-        del life
+        repr_name = own_repr(life.instance)
         with self._client.lock:
-            actions = self._machine.made(actor.actor_id, address=ADDRESS, pid=os.getpid())
+            actions = self._machine.made(
+                actor.actor_id, address=ADDRESS, pid=os.getpid(), repr_name=repr_name
+            )
         self._carry_out(actions)
         actor.advance()
 

@@ -99,7 +99,13 @@ class InlineCluster:
         return _STATES.get(call.phase, "PENDING_NODE_ASSIGNMENT")
 
     def rows(
-        self, kind: str, *, filters: Sequence[Filter] = (), limit: int = 10_000, detail: bool = False
+        self,
+        kind: str,
+        *,
+        filters: Sequence[Filter] = (),
+        limit: int = 10_000,
+        detail: bool = False,
+        timeout_s: float | None = None,  # noqa: ARG002 -- nobody else is asked
     ) -> Rows:
         makers: dict[str, Callable[[], Iterable[dict[str, Any]]]] = {
             "tasks": lambda: self._task_rows(detail=detail),

@@ -106,7 +106,7 @@ class ActorHost:
         client.objects.settle_borrows()
         if self.is_concurrent and not spec.is_async:
             self._make_pools()
-        client.node.tell(messages.ACTOR_READY, spec.actor_id)
+        client.node.tell(messages.ACTOR_READY, spec.actor_id, own_repr(self.instance))
         return True
 
     def _make_pools(self) -> None:
@@ -365,13 +365,7 @@ class ActorHost:
 
     def repr(self) -> str:
         """Return what the actor calls itself, if it says more than its class's name."""
-        cls = type(self.instance)
-        if getattr(cls, "__repr__", None) is object.__repr__:
-            return self.spec.class_name
-        try:
-            return repr(self.instance)
-        except Exception:  # noqa: BLE001 -- a user's __repr__
-            return self.spec.class_name
+        return own_repr(self.instance) or self.spec.class_name
 
     def exit(self, reason: str) -> None:
         """End the actor after the calls that run now; those that wait are left undone."""
@@ -440,6 +434,16 @@ class _ConstructorTemplate:
 async def _constructed(cls: type, args: Any, kwargs: Any) -> Any:
     """Make an instance where the event loop runs: the constructor may ask for it, and start tasks on it."""
     return cls(*args, **kwargs)
+
+
+def own_repr(instance: Any) -> str:
+    """Return what an actor calls itself; "" if its class does not say how, or it fails."""
+    if getattr(type(instance), "__repr__", None) is object.__repr__:
+        return ""
+    try:
+        return repr(instance)
+    except Exception:  # noqa: BLE001 -- a user's __repr__
+        return ""
 
 
 def _terminate(_: ActorHost) -> None:
