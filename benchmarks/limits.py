@@ -100,6 +100,22 @@ def _seconds_of_copy(memory: mmap.mmap, source: np.ndarray) -> float:
     return time.perf_counter() - start
 
 
+def disk(bench: Bench) -> Samples:
+    """One file, written in pieces of 16 MB and mapped again: each byte goes out and comes back."""
+    piece = np.arange(2_000_000, dtype=np.int64).view(np.uint8)
+    count = bench.scale.count(64)
+
+    def once() -> None:
+        with tempfile.TemporaryFile() as file:
+            for _ in range(count):
+                file.write(piece.data)
+            file.flush()
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
+                check(int(np.frombuffer(memory, dtype=np.int64)[::512].sum()) > 0, "what was written")
+
+    return {"disk": [2 * count * piece.nbytes / 1e9 / s for s in durations(once, bench.scale, most=3)]}
+
+
 def interpreter(bench: Bench) -> Samples:
     """Start and end of an interpreter that does nothing."""
 
@@ -111,5 +127,5 @@ def interpreter(bench: Bench) -> Samples:
 
 
 PROBES: dict[str, Callable[[Bench], Samples]] = {
-    probe.__name__: probe for probe in (ping_pong, shared_memory, interpreter)
+    probe.__name__: probe for probe in (ping_pong, shared_memory, disk, interpreter)
 }

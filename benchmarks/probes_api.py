@@ -37,6 +37,30 @@ print(time.perf_counter() - start)
 """
 
 
+_SPILL = """
+import time
+import numpy as np
+import {module} as api
+api.init(num_cpus={cpus}, object_store_memory=256_000_000, **{options!r})
+piece = np.arange(2_000_000, dtype=np.int64)
+api.get(api.put(piece))
+start = time.perf_counter()
+refs = [api.put(piece) for _ in range({count})]
+for ref in refs:
+    assert int(api.get(ref)[::512].sum()) > 0
+print(time.perf_counter() - start, flush=True)
+api.shutdown()
+"""
+
+
+def spilling(bench: Bench) -> Samples:
+    count = bench.scale.count(64)
+    program = _SPILL.format(
+        module=bench.engine.module, cpus=CPUS, options=dict(bench.engine.init_options), count=count
+    )
+    return {"spilled": [2 * count * 16e6 / 1e9 / fresh.seconds_printed(program)]}
+
+
 def cold_start(bench: Bench) -> Samples:
     program = _COLD_START.format(
         module=bench.engine.module, cpus=CPUS, options=dict(bench.engine.init_options)
@@ -384,5 +408,5 @@ IN_SESSION: dict[str, Callable[[Bench], Samples]] = {
 
 #: Probes that are about the start and the end, and do these themselves.
 WITHOUT_SESSION: dict[str, Callable[[Bench], Samples]] = {
-    probe.__name__: probe for probe in (cold_start, import_time, shutdown)
+    probe.__name__: probe for probe in (cold_start, import_time, shutdown, spilling)
 }

@@ -70,6 +70,8 @@ LIMIT_ROWS: tuple[Limit, ...] = (
     Limit("copy_touched", "memcpy of 100 MB into touched pages of /dev/shm", "GB/s", "higher",
         "shared_memory"),
     Limit("copy_fresh", "memcpy of 100 MB into fresh pages of /dev/shm", "GB/s", "higher", "shared_memory"),
+    Limit("disk", "1 GB written to a file and read again, while the system has memory to keep it in", "GB/s", "higher",
+        "disk"),
     Limit("interpreter_start", "start and end of a bare interpreter (`python -c pass`)", "s", "lower",
         "interpreter"),
 )
@@ -115,6 +117,8 @@ ROWS: tuple[Row, ...] = (
     Row("queued_time", "100,000 queued tasks: time", "s", "lower", "queued_tasks", goal_ratio=20),
     Row("queued_memory", "100,000 queued tasks: growth of the driver's peak RSS", "MB", "lower",
         "queued_tasks"),
+    Row("spilled", "1 GB of 16 MB objects put into a store of 256 MB and read again", "GB/s", "higher", "spilling",
+        limit="disk", goal_share=0.7),
     Row("streamed", "1,000 streamed items", "/s", "higher", "streamed_items", goal_ratio=5),
     Row("actors_20", "20 actors started and called", "s", "lower", "start_actors", goal_ratio=30),
     Row("shutdown", "`shutdown()`", "s", "lower", "shutdown"),
@@ -124,6 +128,7 @@ ROWS: tuple[Row, ...] = (
 PROBES: tuple[Probe, ...] = (
     Probe("ping_pong", 30, (LIMITS,)),
     Probe("shared_memory", 60, (LIMITS,)),
+    Probe("disk", 120, (LIMITS,)),
     Probe("interpreter", 60, (LIMITS,)),
     Probe("cold_start", 120, _WITH_POOL),
     Probe("import_time", 60, _WITH_POOL),
@@ -143,6 +148,7 @@ PROBES: tuple[Probe, ...] = (
     Probe("many_ref_arguments", 120),
     Probe("many_returns", 120),
     Probe("queued_tasks", 300, _WITH_POOL, most_rounds=3),
+    Probe("spilling", 180, most_rounds=3),
     Probe("streamed_items", 60),
     Probe("start_actors", 120),
     Probe("shutdown", 90, _WITH_POOL),

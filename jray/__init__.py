@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from jray.api import put as put
     from jray.api import remote as remote
     from jray.api import wait as wait
+    from jray.notebook import new_magic as new_magic
     from jray.runtime_context import get_runtime_context as get_runtime_context
     from jray.session import init as init
     from jray.session import is_initialized as is_initialized
@@ -85,6 +86,7 @@ _HOMES = {
     "SCRIPT_MODE": "jray._private.worker",
     "WORKER_MODE": "jray._private.worker",
     "get_runtime_context": "jray.runtime_context",
+    "new_magic": "jray.notebook",
     "timeline": "jray.util.state.timeline",
 }  # fmt: skip
 _SUBMODULES = {

@@ -84,7 +84,7 @@ def _restore_method_meta(
 class ActorMeta:
     """What handles know of their class; picklable."""
 
-    __slots__ = ("class_name", "max_pending_calls", "max_task_retries", "methods", "tells")
+    __slots__ = ("class_name", "cls", "max_pending_calls", "max_task_retries", "methods", "tells")
 
     def __init__(
         self,
@@ -93,8 +93,11 @@ class ActorMeta:
         max_task_retries: int,
         max_pending_calls: int,
         tells: bool = True,
+        cls: type | None = None,
     ) -> None:
         self.class_name = class_name
+        #: the plain class, in the process that made the actor; None elsewhere
+        self.cls = cls
         #: whether the state API shows its calls (enable_task_events)
         self.tells = tells
         self.methods = methods
@@ -248,6 +251,7 @@ def _make(
         options.max_task_retries,
         options.max_pending_calls,
         options.enable_task_events,
+        cls,
     )
     plan = ActorPlan(
         key=actor_class,

@@ -207,6 +207,8 @@ class RayTaskError(RayError):
         self.ip = ip
         self.actor_repr = actor_repr
         self._actor_id = actor_id
+        #: hexadecimal; None: not known
+        self.task_id: str | None = None
 
     @classmethod
     def from_failed_argument(
@@ -296,7 +298,8 @@ class RayTaskError(RayError):
             parts.append(f"on node {self.ip}")
         if self.pid:
             parts.append(f"in process {self.pid}")
-        return [*frames, "", " ".join(parts)]
+        number = f", task {self.task_id[:8]}" if self.task_id else ""
+        return [*frames, "", " ".join(parts) + number]
 
 
 class _DualMixin:

@@ -64,11 +64,6 @@ _REFUSED: dict[str, tuple[tuple[Any, ...], type[Exception], str]] = {
         RuntimeError,
         '`local_mode` is no longer supported. jray.init(engine="inline") runs everything in this process.',
     ),
-    "object_spilling_directory": (
-        (None,),
-        NotImplementedError,
-        "this version of jray does not spill objects to disk; ask for a larger object_store_memory.",
-    ),
     "storage": ((None,), RuntimeError, "`storage` is no longer supported."),
 }
 #: keywords that ask for what is so anyway; a password for a service that isn't there protects nothing less
@@ -168,6 +163,7 @@ def init(
     log_to_driver: bool | None = None,
     namespace: str | None = None,
     runtime_env: Mapping[str, Any] | None = None,
+    object_spilling_directory: str | None = None,
     _temp_dir: str | None = None,
     _memory: int | None = None,
     _node_name: str | None = None,
@@ -194,6 +190,8 @@ def init(
         log_to_driver: whether what tasks write is shown here.
         namespace: where named actors are found; default: one of its own for each job.
         runtime_env: `{"env_vars": {...}}` for all tasks and actors of this job.
+        object_spilling_directory: where objects go that the store has no room for; default: the runtime directory, or
+            a directory for temporary files if that one is in memory.
         others: keywords of Ray's that mean nothing here; each is refused, or warned about, by name.
 
     Raises:
@@ -239,6 +237,7 @@ def init(
             namespace=namespace,
             runtime_env=runtime_env or job.runtime_env or None,
             temp_dir=_temp_dir,
+            spill_dir=object_spilling_directory,
             log_to_driver=wants_log_to_driver() if log_to_driver is None else log_to_driver,
             node_name=_node_name,
             metadata=job.metadata,

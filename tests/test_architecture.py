@@ -29,6 +29,7 @@ LAYERS = [
         "jray._core.lifeline",
         "jray._core.serialization_report",
         "jray._core.signature",
+        "jray._core.sketch",
         "jray._core.strategies",
         "jray._core.timeline",
     },
@@ -42,7 +43,7 @@ LAYERS = [
         "jray._core.tallies",
         "jray._core.wire",
     },
-    {"jray._core.rows"},
+    {"jray._core.peek", "jray._core.skim", "jray._core.rows"},
     {"jray._core.head", "jray._core.node", "jray._core.client"},
     {"jray._core.daemon", "jray._core.worker", "jray.remote_function", "jray.actor"},
     # the other engines: what they run in their workers is the public API itself

@@ -49,18 +49,33 @@ class Config:
     task_max_retries: int = 3
     #: how many ended tasks each process remembers, for `jray.util.state` and the timeline
     task_history: int = 10_000
+    #: how many calls from a notebook that raised are remembered with their arguments, and the bytes of these together
+    failed_calls: int = 32
+    failed_calls_bytes: int = 64 * 1024 * 1024
     #: seconds a process may take to answer when the cluster's state is asked for
     report_timeout_s: float = 2.0
     #: say a task's error once if its last ref goes and nobody got it
     shows_unhandled_errors: bool = True
     #: whether refs may be pickled where nobody tells when the pickle is gone: they live as long as the job
     allow_out_of_band_object_ref_serialization: bool = True
+    #: whether objects of a full store go to disk
+    spills: bool = True
+    #: ... and some do before, once this part of it is used (Ray: 0.8)
+    spill_threshold: float = 0.8
+    #: a `put` into a store of which nothing can go waits this long for room
+    store_full_grace_s: float = 2.0
+    #: a worker is ended when more than this part of the memory is in use (Ray: 0.95)
+    memory_usage_threshold: float = 0.95
+    #: how often that is looked at while tasks run; 0: never (Ray: 250)
+    memory_monitor_refresh_ms: float = 250.0
+    #: a task that was ended because memory was low rests this long, and twice as long the next time (Ray: 1 s)
+    memory_rest_s: float = 1.0
     #: run every machine's `check_invariants` after each event (tests)
     validate: bool = False
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Config:
-        """Read the settings; two variables of Ray are honoured, because programs for Ray set them."""
+        """Read the settings; some variables of Ray are honoured, because programs for Ray set them."""
         values: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
             name = f"JRAY_{field.name.upper()}"
@@ -72,6 +87,9 @@ class Config:
                 text = {"1": "0"}.get(environ.get("RAY_IGNORE_UNHANDLED_ERRORS", ""))
             if text is None and field.name == "allow_out_of_band_object_ref_serialization":
                 text = environ.get("RAY_allow_out_of_band_object_ref_serialization")
+            if text is None and field.name in {"memory_usage_threshold", "memory_monitor_refresh_ms"}:
+                name = f"RAY_{field.name}"
+                text = environ.get(name)
             if text is None:
                 continue
             kind: Any = type(field.default)

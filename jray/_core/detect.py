@@ -6,6 +6,7 @@ so that a test can lay out another machine's files.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -37,6 +38,37 @@ def detect_memory_bytes(*, root: Path = _ROOT) -> int:
     The smaller of the machine's memory and the limit of the control group; it counts what is in use.
     """
     return min([_machine_memory_bytes(root), *_memory_limits_bytes(root)])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MemoryUsage:
+    """Memory in use and in all, in bytes, where it is scarcest: of the machine, or of a control group."""
+
+    used: int
+    total: int
+
+
+def memory_usage(*, root: Path = _ROOT) -> MemoryUsage:
+    """Return how much memory is in use; what the system would drop when it is needed does not count."""
+    facts = _machine_memory(root)
+    total = facts.get("MemTotal") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    found = [MemoryUsage(total - facts.get("MemAvailable", total), total)]
+    for is_v2, folder in _group_folders(root, "memory"):
+        limit = _read_int(folder / ("memory.max" if is_v2 else "memory.limit_in_bytes"))
+        used = _read_int(folder / ("memory.current" if is_v2 else "memory.usage_in_bytes"))
+        if limit is None or used is None or not 0 < limit < _NO_LIMIT_BYTES:
+            continue
+        dropped = "inactive_file" if is_v2 else "total_inactive_file"
+        words = (_read(folder / "memory.stat") or "").split()
+        spare = int(words[words.index(dropped) + 1]) if dropped in words else 0
+        found.append(MemoryUsage(max(0, used - spare), limit))
+    return max(found, key=lambda usage: usage.used / usage.total)
+
+
+def resident_bytes(pid: int, *, root: Path = _ROOT) -> int:
+    """Return the memory of a process that it shares with no other; 0 if there is none of that number."""
+    fields = (_read(root / f"proc/{pid}/statm") or "0 0 0").split()
+    return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
 
 
 def detect_gpu_ids(*, root: Path = _ROOT, environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -151,8 +183,15 @@ def _memory_limits_bytes(root: Path) -> Iterator[int]:
 
 
 def _machine_memory_bytes(root: Path) -> int:
+    return _machine_memory(root).get("MemTotal") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _machine_memory(root: Path) -> dict[str, int]:
+    """Return what /proc/meminfo tells, in bytes."""
+    facts = {}
     for line in (_read(root / "proc/meminfo") or "").splitlines():
         name, _, rest = line.partition(":")
-        if name == "MemTotal":
-            return int(rest.split()[0]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        fields = rest.split()
+        if len(fields) == 2:  # the others are counts
+            facts[name] = int(fields[0]) * 1024
+    return facts

@@ -7,7 +7,7 @@ keepers are the engine's own business: the public side only hands them back.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from jray._core.environments import Environment
@@ -132,6 +132,21 @@ class Stopped:
 
     running: int
     waiting: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FailedCall:
+    """A call from a notebook that raised, and the means to run it again."""
+
+    task_id: str  #: hexadecimal
+    name: str
+    cell: int
+    error: str  #: its class and first line
+    is_actor_call: bool
+    #: return the function as it was sent, and the arguments; both block and raise what unpickling raises,
+    #: NotImplementedError and LookupError where there is none, and why
+    load_function: Callable[[], Callable[..., Any]]
+    load_arguments: Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]
 
 
 class Watch(Protocol):
@@ -262,6 +277,7 @@ class StartOptions:
     temp_dir: str | None
     log_to_driver: bool
     node_name: str | None = None
+    spill_dir: str | None = None  #: where objects of a full store go
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)  #: of the job
     search_path: Sequence[str] = ()  #: directories that come first on the workers' sys.path
     logging: Mapping[str, Any] | None = None  #: for the workers: fields of `LoggingConfig`
@@ -320,6 +336,9 @@ class Engine(Protocol):
         """Drop the values of objects of this process, whoever refers to them: getting one raises ObjectFreedError."""
 
     def whereabouts(self) -> Whereabouts: ...
+    def failed_calls(self) -> list[FailedCall]:
+        """Return the last calls of this process that raised, the latest first; NotImplementedError: none is kept."""
+
     def forked(self, null: int) -> None:
         """In a forked child: lead every descriptor to *null* and do nothing any more."""
 

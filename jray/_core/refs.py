@@ -11,10 +11,10 @@ import os
 import types
 import weakref
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
 from jray._core.ids import OBJECT_ID_SIZE, TASK_ID_SIZE, JobID, TaskID
-from jray.exceptions import GetTimeoutError
+from jray.exceptions import GetTimeoutError, RaySystemError
 
 if TYPE_CHECKING:
     import asyncio
@@ -33,6 +33,21 @@ ERROR = 4  #: `_data` is an exception, or the serialized exception, bytes
 UNSEEN = "unseen"
 
 
+class RefFacts(NamedTuple):
+    """What is known of an object in this process, without asking anybody or loading it."""
+
+    state: str  #: "waiting", "running", "ready", "failed", "freed" or "lost"; "pending": only its owner could tell
+    task: str = ""  #: name of what makes it; empty: nothing does, or that is forgotten
+    cell: int = 0  #: that submitted that
+    about: str = ""  #: type, dtype, shape and the like; empty: not known
+    size: int | None = None  #: bytes, of a value that is serialized
+    error: str = ""  #: class and first line of what failed it
+
+    @property
+    def is_pending(self) -> bool:
+        return self.state in {"waiting", "running", "pending"}
+
+
 class RefHome(Protocol):
     """What an `ObjectRef` asks of the client that made it."""
 
@@ -47,6 +62,12 @@ class RefHome(Protocol):
     def ref_value(self, ref: ObjectRef[Any]) -> Any: ...
     def ref_status(self, ref: ObjectRef[Any]) -> str:
         """Return the state of the task that makes *ref*, which has no value yet."""
+
+    def ref_facts(self, ref: ObjectRef[Any], *, is_brief: bool = False) -> RefFacts:
+        """Return what is known here of an object; *is_brief*: what costs no look into tables or values."""
+
+    def ref_peek(self, ref: ObjectRef[Any]) -> Any:
+        """Return a `jray._core.peek.Peek` at an object."""
 
     def wait(
         self, refs: list[Any], num_returns: int, timeout_s: float | None
@@ -229,6 +250,15 @@ class ObjectRef(_Base[T]):
         except Exception as error:  # noqa: BLE001 -- a task's error may be of any class
             return error
         return None
+
+    def peek(self) -> Any:
+        """Return a little of the value, to look at: figures, first items, a thumbnail.  Does not wait.
+
+        A value in the store is looked at where it lies.  Of a ref without a value it says why there is none.
+        """
+        if self._client is None or self._client is not current.client:
+            raise RaySystemError(f"{self!r} belongs to no session that runs; there is nothing to look at.")
+        return self._client.ref_peek(self)
 
     def future(self) -> concurrent.futures.Future[Any]:
         """Return a `concurrent.futures.Future` of the value.  Cancelling it does not stop the task."""

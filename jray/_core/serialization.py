@@ -21,6 +21,7 @@ import pickle
 import struct
 import sys
 import types
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -250,19 +251,54 @@ def code_pickler_class() -> Any:
                     return _reduce_ref(obj, self._refs)
                 if _registered and type(obj) in _registered:
                     return _reduce_registered(obj)
-                return super().reducer_override(obj)
+                reduced = super().reducer_override(obj)
+                return _reduce_class(obj, reduced) if isinstance(obj, type) else reduced
 
         _code_pickler.append(CodePickler)
     return _code_pickler[0]
 
 
-def deserialize(data: bytes | memoryview) -> Any:
+class _Classes:
+    """Classes that travel by value: those that this process made, and those that came from others."""
+
+    def __init__(self) -> None:
+        self.own: weakref.WeakSet[type] = weakref.WeakSet()
+        self.arrived: weakref.WeakSet[type] = weakref.WeakSet()
+
+
+_classes = _Classes()
+
+
+def _reduce_class(cls: type, reduced: Any) -> Any:
+    """Have a class filled by `fill_class` where it is unpickled; what travels by name is left as it is."""
+    if not isinstance(reduced, tuple) or len(reduced) < 6:
+        return reduced
+    if cls not in _classes.arrived:
+        _classes.own.add(cls)
+    # cloudpickle's own function comes along as a part of the state: other versions may fill otherwise
+    return (*reduced[:2], (reduced[5], reduced[2]), *reduced[3:5], fill_class)
+
+
+def fill_class(cls: type, state: tuple[Callable[[type, Any], Any], Any]) -> None:
+    """Give a class that was unpickled its attributes, unless it is one that this process made.
+
+    That one is found by its number when an instance comes back, so that `isinstance` holds.  Filled again, its methods
+    would be copies that see the globals of the time when they were sent, and not what was defined since.
+    """
+    if cls in _classes.own:
+        return
+    _classes.arrived.add(cls)
+    fill, attributes = state
+    fill(cls, attributes)
+
+
+def deserialize(data: bytes | memoryview, load: Callable[..., Any] = pickle.loads) -> Any:
     """Return the value that `serialize` was given; its buffers are read-only views of *data*.
 
-    Raises what unpickling raises; ValueError for bytes that `serialize` did not make.
+    Raises what `load` raises; ValueError for bytes that `serialize` did not make.
     """
     if data[0] == 0x80:
-        return pickle.loads(data)
+        return load(data)
     view = memoryview(data).toreadonly()
     magic, count, pickled_size = _HEAD.unpack_from(view)
     if magic != _MAGIC:
@@ -272,4 +308,12 @@ def deserialize(data: bytes | memoryview) -> Any:
     for index in range(count):
         offset, size = _ENTRY.unpack_from(view, _HEAD.size + _ENTRY.size * index)
         buffers.append(view[offset : offset + size])
-    return pickle.loads(view[position : position + pickled_size], buffers=buffers)
+    return load(view[position : position + pickled_size], buffers=buffers)
+
+
+def pickled_size(data: bytes | memoryview) -> int:
+    """Return how many bytes of a serialized value are its pickle: what must be read and made to have the value."""
+    if data[0] == 0x80:
+        return len(data)
+    size: int = _HEAD.unpack_from(data)[2]
+    return size

@@ -6,13 +6,18 @@ import dataclasses
 from typing import Any, NamedTuple
 
 
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB"
+
+
 class Location(NamedTuple):
     """Where a stored object's bytes lie.  A tuple, because thousands of them travel in one message."""
 
     node: bytes  #: id of the node whose store holds it
-    segment: int
-    offset: int  #: bytes from the segment's start
+    segment: int  #: negative: the object was spilled to the file of that number, `-segment`
+    offset: int  #: bytes from the segment's or the file's start
     size: int  #: bytes
+    about: str = ""  #: what `jray._core.sketch.describe` says of it; empty: nobody did
 
 
 class Dependency(NamedTuple):
@@ -95,6 +100,30 @@ class ActorSpec:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class MemoryReport:
+    """How memory stood when a worker was ended because there was too little.  All sizes in bytes."""
+
+    used: int
+    total: int
+    threshold: float  #: part of `total`
+    worker_bytes: int
+    #: (seconds before, bytes used) of the last samples, oldest first
+    curve: tuple[tuple[float, int], ...]
+    #: (pid, what it runs, bytes) of the largest workers
+    holders: tuple[tuple[int, str, int], ...]
+    runs_again: bool  #: whether its task is worth another try
+
+    def explanation(self) -> str:
+        """Return in words how the memory came to be in use, and who holds most."""
+        text = ""
+        if len(self.curve) > 1:
+            before_s, first = self.curve[0]
+            text = f"In the {before_s:.1f} s before, memory in use went from {_gib(first)} to {_gib(self.used)}. "
+        held = ", ".join(f"{_gib(size)} by pid {pid} ({name})" for pid, name, size in self.holders)
+        return f"{text}The largest workers held {held}." if held else text.rstrip()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ExitCause:
     """Why a worker process ended."""
 
@@ -103,3 +132,4 @@ class ExitCause:
     signal: int | None
     last_lines: str  #: the end of what it wrote to stderr
     detail: str = ""  #: why jray ended it, where it did
+    memory: MemoryReport | None = None  #: it was ended because memory was low

@@ -7,9 +7,13 @@ from typing import Any
 
 import jray
 from jray._core.frontend import set_frontend
+from jray.notebook.candidates import LiveCandidates
 from jray.notebook.cells import CellTable, running_number
+from jray.notebook.command_table import COMMANDS
 from jray.notebook.completion import ArgumentMatcher
+from jray.notebook.context import Context
 from jray.notebook.kernel_frontend import KernelFrontend
+from jray.notebook.looks import Looks
 from jray.notebook.magics import JrayMagics
 from jray.notebook.outbox import Outbox
 
@@ -25,15 +29,30 @@ class Guest:
         self._frontend: KernelFrontend | None = None
         self._magics: JrayMagics | None = None
         self._matcher: ArgumentMatcher | None = None
+        self._looks: Looks | None = None
+        #: whether the first cell is to bring in what a kernel's start could not
+        self._is_awaiting = False
 
     @property
     def cells(self) -> CellTable:
         return self._cells
 
     def attend(self) -> None:
-        """Route output to cells, if the shell belongs to a kernel.  Doing it again changes nothing."""
+        """Show refs with what is known of them; route output to cells, if the shell belongs to a kernel.
+
+        Doing it again changes nothing.
+        """
+        if self._looks is None:
+            self._looks = Looks(self._shell, self._cells, self._is_noninteractive)
+            self._looks.install()
         kernel = getattr(self._shell, "kernel", None)
         if self._frontend is not None or kernel is None:
+            return
+        if not self._request().get("header"):
+            # the kernel starts, and no cell runs yet: only a cell's request tells what kind of front end there is
+            if not self._is_awaiting:
+                self._is_awaiting = True
+                self._shell.events.register("pre_run_cell", self._on_first_cell)
             return
         outbox = Outbox(with_prefix=_is_on("JRAY_LOG_PREFIX"), is_ordered=self._is_noninteractive())
         self._frontend = KernelFrontend(kernel, self._cells, outbox)
@@ -47,29 +66,48 @@ class Guest:
         self.attend()
         if self._magics is None:
             runtime: Any = jray  # a module is a `Runtime`, which mypy sees only when it is annotated so
-            self._magics = JrayMagics(self._shell, runtime)
+            context = Context(self._shell, runtime, self._cells, is_deterministic=self._is_noninteractive)
+            self._magics = JrayMagics(self._shell, runtime, context)
             self._shell.register_magics(self._magics)
-            self._matcher = ArgumentMatcher(self._shell)
+            self._matcher = ArgumentMatcher(
+                self._shell, self._magics.option_tables, COMMANDS, LiveCandidates(context)
+            )
             self._matcher.install()
+
+    def add_magic(self, name: str, options: dict[str, Any]) -> None:
+        """Add `%%name` and `%name`, and the magics they are made of: see `jray.new_magic`."""
+        self.load()
+        assert self._magics is not None
+        self._magics.add(name, options)
 
     def leave(self) -> None:
         """Take everything out again."""
+        self._stop_awaiting()
         if self._matcher is not None:
             self._matcher.remove()
         if self._magics is not None:
-            manager = self._shell.magics_manager
-            for kind, names in type(self._magics).magics.items():
-                for name in names:
-                    manager.magics[kind].pop(name, None)
-            manager.registry.pop(type(self._magics).__name__, None)
+            self._magics.remove()
+        if self._looks is not None:
+            self._looks.remove()
         if self._frontend is not None:
             self._shell.events.unregister("pre_run_cell", self._on_cell)
             self._shell.events.unregister("post_run_cell", self._on_cell_end)
             set_frontend(None)
             self._frontend.close()
-        self._frontend = self._magics = self._matcher = None
+        self._frontend = self._magics = self._matcher = self._looks = None
 
     # -- hooks ------------------------------------------------------------------------------------
+
+    def _on_first_cell(self, info: Any = None) -> None:
+        self._stop_awaiting()
+        self.attend()
+        if self._frontend is not None:
+            self._on_cell(info)
+
+    def _stop_awaiting(self) -> None:
+        if self._is_awaiting:
+            self._is_awaiting = False
+            self._shell.events.unregister("pre_run_cell", self._on_first_cell)
 
     def _on_cell(self, info: Any = None) -> None:
         self._enter_cell(getattr(info, "cell_id", None), is_recorded=False)

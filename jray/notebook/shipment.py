@@ -6,11 +6,12 @@ import builtins
 import dataclasses
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from jray._core import serialization
 from jray._core.refs import ObjectRef
+from jray._core.sketch import human_size
 from jray.notebook.capture import CellAnalysis
 
 #: A captured value from this size on is named, with the advice to put it once.
@@ -34,12 +35,20 @@ class Shipment:
     unknown: tuple[str, ...]
 
 
-def gather(analysis: CellAnalysis, namespace: Mapping[str, Any], *, resolve: bool) -> Shipment:
-    """Look up the names that the cell reads."""
+def gather(
+    analysis: CellAnalysis,
+    namespace: Mapping[str, Any],
+    *,
+    resolve: bool,
+    provided: Collection[str] = (),
+) -> Shipment:
+    """Look up the names that the cell reads; those *provided* it finds where it runs."""
     values: dict[str, Any] = {}
     resolved: dict[str, Any] = {}
     unknown: list[str] = []
     for name in analysis.reads:
+        if name in provided:
+            continue
         if name not in namespace:
             if not hasattr(builtins, name) and name not in _WORKERS_OWN:
                 unknown.append(name)
@@ -186,12 +195,3 @@ def manifest_text(items: list[Item]) -> str:
         lines.append(f"{item.name:<{width}}  {item.kind:<{kinds}}  {size:>9}  {item.note}".rstrip())
     total = sum(item.size_bytes or 0 for item in items)
     return "\n".join([*lines, f"{'total':<{width}}  {'':<{kinds}}  {human_size(total):>9}"])
-
-
-def human_size(size: float) -> str:
-    """Return bytes as people say them: ``812 MiB``."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"

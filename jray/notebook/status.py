@@ -7,7 +7,7 @@ import html
 from collections.abc import Mapping
 from typing import Any
 
-from jray.notebook.shipment import human_size
+from jray._core.sketch import human_size
 
 _BYTES = frozenset({"memory", "object_store_memory"})
 _FIRST = ("CPU", "GPU", "memory", "object_store_memory")

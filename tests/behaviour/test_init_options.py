@@ -344,7 +344,6 @@ def test_what_is_refused(fresh: Fresh, options: dict[str, Any], error: type[Exce
         ({"job_config": {"ray_namespace": "x"}}, TypeError),
         ({"logging_config": {"encoding": "JSON"}}, TypeError),
         ({"enable_resource_isolation": True}, NotImplementedError),
-        ({"object_spilling_directory": "/tmp"}, NotImplementedError),
     ],
     ids=str,
 )

@@ -713,7 +713,7 @@ def test_every_metric_has_default_tags() -> None:
 def test_keywords_of_the_state_api(fresh: Callable[..., Any]) -> None:
     """Lists take a limit, a time-out, and the address of a cluster."""
     context = fresh(include_dashboard=True) if ON_RAY else fresh()
-    address = context.address_info["webui_url" if ON_RAY else "address"]
+    address = f"http://{context.address_info['webui_url']}" if ON_RAY else context.address_info["address"]
     assert len(jray.util.state.list_nodes(address=address, limit=1, timeout=30)) == 1
     assert jray.util.state.list_tasks(address=address, limit=1, timeout=30) == []
     assert isinstance(jray.util.state.list_runtime_envs(limit=1), list)

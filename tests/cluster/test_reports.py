@@ -40,7 +40,8 @@ def test_a_task_is_told_in_each_of_its_states(cluster: Cluster, bench: Bench) ->
     parent = wait_for_child.options(name="parent").remote(gate)
     dependent = wait_at.options(name="dependent").remote(parent)
     wait_until(lambda: one(name="parent")["state"] == "RUNNING_IN_RAY_GET")
-    wait_until(lambda: one(name="child")["state"] == "RUNNING")
+    # its owner says RUNNING from when it was sent, its worker from when it began
+    wait_until(lambda: one(name="child")["state"] == "RUNNING" and one(name="child")["start_time_ms"])
     child, told = one(name="child"), one(name="parent")
     assert told["task_id"] == parent.task_id().hex()
     assert child["parent_task_id"] == told["task_id"]

@@ -381,6 +381,19 @@ def test_a_replaced_sealed_block_stays_until_the_object_is_freed() -> None:
     assert used(ledger) == 0
 
 
+def test_one_block_of_an_object_is_evicted_and_what_is_written_again_is_not() -> None:
+    """Even where a retried task writes the same id anew."""
+    ledger = Ledger(64 * MIB, 8 * MIB)
+    old = put(ledger, 1, MIB, owner=DRIVER, creator=WORKER)
+    ledger.evict(oid(1), old.segment, old.offset + 64)
+    assert used(ledger) == MIB
+    ledger.create(oid(1), MIB, OTHER)
+    ledger.evict(oid(1), old.segment, old.offset)
+    assert used(ledger) == MIB
+    assert ledger.seal(oid(1), DRIVER, OTHER)
+    assert ledger.lookup(oid(1)) is not None
+
+
 def test_impossible_numbers_are_refused() -> None:
     """A negative size, an empty store and pages that the alignment does not divide are errors."""
     with pytest.raises(ValueError, match="cannot have -1 bytes"):

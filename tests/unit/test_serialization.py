@@ -211,6 +211,40 @@ def test_functions_and_classes_of_a_notebook_travel_by_value(main_module: types.
     assert called_elsewhere(main_module.Adder(3)) == "43"
 
 
+def test_an_instance_that_comes_back_leaves_its_class_alone(main_module: types.ModuleType) -> None:
+    """It is of the notebook's class, whose methods still see what the notebook defines later."""
+    in_notebook(
+        main_module,
+        "class Rate:\n    percent = 1\n    def of(self, x):\n        return scale(x) * self.percent\n"
+        "def scale(x):\n    return x\n",
+    )
+    rate = main_module.Rate
+    sent = serialize(rate()).to_bytes()
+    method, rate.percent = rate.of, 3
+    in_notebook(main_module, "def scale(x):\n    return 10 * x\n")
+    back = deserialize(sent)
+    assert type(back) is rate
+    assert rate.of is method
+    assert back.of(2) == 60
+
+
+def test_a_class_that_came_from_elsewhere_follows_its_maker(main_module: types.ModuleType) -> None:
+    """What the notebook sets on its class later is there with the next value that arrives."""
+    in_notebook(main_module, "class Rate:\n    percent = 1\n")
+    code = (
+        "import sys; from jray._core.serialization import deserialize; "
+        "first, second = (deserialize(bytes.fromhex(word)) for word in sys.argv[1:]); "
+        "print(type(first) is type(second), first.percent)"
+    )
+    first = serialize(main_module.Rate()).to_bytes().hex()
+    main_module.Rate.percent = 2
+    second = serialize(main_module.Rate()).to_bytes().hex()
+    done = subprocess.run(
+        [sys.executable, "-c", code, first, second], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["True", "2"]
+
+
 def test_local_functions_travel_with_what_they_captured() -> None:
     """Closures and lambdas too, inside data."""
     captured = [1, 2]

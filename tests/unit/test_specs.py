@@ -17,8 +17,8 @@ def test_locations_and_dependencies_travel_as_tuples() -> None:
     """Thousands of them go in one message, and are compared to what an owner sent as plain tuples."""
     location = Location(b"node", 1, 64, 100)
     dependency = Dependency(3, location, b"id", "/owner")
-    assert pickle.loads(pickle.dumps(dependency)) == (3, (b"node", 1, 64, 100), b"id", "/owner")
-    _, segment, offset, size = location
+    assert pickle.loads(pickle.dumps(dependency)) == (3, (b"node", 1, 64, 100, ""), b"id", "/owner")
+    _, segment, offset, size, _ = location
     assert (segment, offset, size) == (1, 64, 100)
 
 

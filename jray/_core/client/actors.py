@@ -66,7 +66,8 @@ class ActorSubmitter:
     def _make(self, plan: ActorPlan, actor_id: bytes, namespace: str) -> ObjectRef[Any] | None:
         client = self._client
         options, cls = plan.options, plan.cls
-        code = client.code_of(plan.key, cls, "actor class", f"{cls.__module__}.{cls.__qualname__}")
+        full_name = f"{cls.__module__}.{cls.__qualname__}"
+        code = client.code_of(plan.key, cls, "actor class", full_name, plan.cell)
         packed = pack(plan.args, plan.kwargs, client.config.inline_limit_bytes, client.objects.put_serialized)
         spec = ActorSpec(
             actor_id=actor_id,
@@ -134,6 +135,7 @@ class ActorSubmitter:
         for ref in handle._nested:  # who runs the constructor again asks for them
             client.objects.exported(ref)
         with client.lock:
+            client.spiller.fixed.update(ref._id for ref in handle._nested)
             self._actors[spec.actor_id] = actor
             actor.refusal = refusal
             if refusal is not None:

@@ -9,7 +9,6 @@ import socket
 import sys
 import threading
 import traceback
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -17,9 +16,11 @@ from typing import Any, NoReturn, Protocol
 
 from jray._core.client.actors import ActorSubmitter
 from jray._core.client.cluster import ClusterView
+from jray._core.client.failures import FailedCalls
 from jray._core.client.functions import CodeTable, ExportedCode
 from jray._core.client.interrupts import Shields
 from jray._core.client.leasing import Leasing
+from jray._core.client.looks import Looks
 from jray._core.client.node_link import GONE, NodeLink
 from jray._core.client.objects import ObjectTable
 from jray._core.client.outcomes import Outcomes
@@ -27,14 +28,16 @@ from jray._core.client.peers import Peer, Peers
 from jray._core.client.pump import Pump, Waiter
 from jray._core.client.readiness import is_ready, split, split_all
 from jray._core.client.reports import Reports
+from jray._core.client.spilling import Spiller
 from jray._core.client.tasks import TaskSubmitter
 from jray._core.client.watch import Watching
 from jray._core.config import Config
-from jray._core.engine import Whereabouts
+from jray._core.engine import FailedCall, Whereabouts
 from jray._core.environments import Environment
 from jray._core.frontend import Output, OutputKind, get_frontend
 from jray._core.ids import TaskIdSource
-from jray._core.refs import ATOM, ERROR, PENDING, ObjectRef, restore_ref
+from jray._core.peek import Peek
+from jray._core.refs import ATOM, ERROR, PENDING, ObjectRef, RefFacts, restore_ref
 from jray._core.serialization import deserialize, serialize
 from jray._core.store.arena import ArenaView
 from jray._core.wire import messages
@@ -110,7 +113,6 @@ class CoreClient:
         self.worker: Any = None
         #: what tasks and actors made here inherit
         self.runtime_env: Environment = ()
-        self._code_of: weakref.WeakKeyDictionary[Any, ExportedCode] = weakref.WeakKeyDictionary()
         self.pid = os.getpid()
         #: actors with calls waiting a moment for company
         self.gathering: list[Any] = []
@@ -123,6 +125,7 @@ class CoreClient:
         self.arena: ArenaView
         self.pump = Pump(reactor, shields, self._housekeeping, config.handover_s)
         self.objects = ObjectTable(self)
+        self.spiller = Spiller(self)
         self.code = CodeTable(config)
         self.tasks = TaskSubmitter(self)
         self.leasing = Leasing(self)
@@ -131,6 +134,8 @@ class CoreClient:
         self.cluster = ClusterView(self)
         self.reports = Reports(self)
         self.watch = Watching(self)
+        self.looks = Looks(self)
+        self.failures = FailedCalls(self)
         self.peers = Peers(reactor, address, self._hello, self.handle, self._peer_closed)
         self.node = NodeLink(node_socket, reactor, self.lock, self.handle, self._node_closed)
         self.node.pump = self.pump
@@ -164,6 +169,9 @@ class CoreClient:
                 Output(m[1], OutputKind.NOTICE, m[2], None, "jray", 0, "")
             ),
             messages.CLIENT_GONE: lambda _, m: objects.on_client_gone(m[1], m[2]),
+            messages.LOW_MEMORY: lambda _, m: leasing.on_low_memory(m[1], m[2]),
+            messages.SPILL_ASK: lambda _, m: self.spiller.on_ask(m[1], m[2]),
+            messages.SPILL_MOVE: lambda _, m: self.spiller.on_move(m[1], m[2]),
             messages.TELL: lambda _, m: self.node.tell(messages.TOLD, m[1], self.reports.tell(*m[2:])),
         }
 
@@ -187,7 +195,7 @@ class CoreClient:
         self.facts = welcome
         self._ids = TaskIdSource(self.job_id)
         self._id_start, self._id_suffix = self._ids._start, self._ids.suffix
-        self.arena = ArenaView(welcome["store_dir"])
+        self.arena = ArenaView(welcome["store_dir"], welcome["spill_dir"])
 
     def _hello(self) -> tuple[int, int, bytes]:
         return self.number, self._id_start, self._id_suffix
@@ -206,17 +214,20 @@ class CoreClient:
             + index.to_bytes(4, "little")
         )
 
+    def number_of(self, object_id: bytes) -> int | None:
+        """Return the number of the task or object that has this id, if it was made here."""
+        if object_id[8:-4] != self._id_suffix:
+            return None
+        return (int.from_bytes(object_id[:8], "little") - self._id_start) & 0xFFFFFFFFFFFFFFFF
+
     def next_object_id(self) -> bytes:
         return self.object_id(next(self._numbers), 1)
 
-    def code_of(self, key: Any, code: Any, kind: str, name: str) -> ExportedCode:
-        """Return the export of *code*, made when *key*, its remote function or actor class, is first used here."""
-        exported = self._code_of.get(key)
-        if exported is None:
-            exported = self.code.export(code, kind, name)
-            for ref in exported.refs:
-                self.check_out_of_band(ref)
-            self._code_of[key] = exported
+    def code_of(self, key: Any, code: Any, kind: str, name: str, cell: int) -> ExportedCode:
+        """Return the export of *code* for *key*, its remote function or actor class, as that cell is to have it."""
+        exported = self.code.current(key, code, kind, name, cell if self.worker is None else 0)
+        for ref in exported.refs:
+            self.check_out_of_band(ref)
         return exported
 
     # -- what refs ask (jray._core.refs.RefHome) --------------------------------------------------------
@@ -268,6 +279,12 @@ class CoreClient:
     def ref_status(self, ref: ObjectRef[Any]) -> str:
         return self.reports.status(ref)
 
+    def ref_facts(self, ref: ObjectRef[Any], *, is_brief: bool = False) -> RefFacts:
+        return self.looks.facts(ref, is_brief=is_brief)
+
+    def ref_peek(self, ref: ObjectRef[Any]) -> Peek:
+        return self.looks.peek(ref)
+
     # -- the public operations ------------------------------------------------------------------------
 
     def put(self, value: Any) -> ObjectRef[Any]:
@@ -276,6 +293,10 @@ class CoreClient:
     def free(self, refs: Sequence[ObjectRef[Any]]) -> None:
         """Drop the values of objects of this process, whoever refers to them."""
         self.objects.free(refs)
+
+    def failed_calls(self) -> list[FailedCall]:
+        """Return the last calls from the notebook's cells that raised, the latest first."""
+        return self.failures.tell()
 
     def whereabouts(self) -> Whereabouts:
         """Tell who and where the calling code is."""

@@ -7,15 +7,20 @@ import linecache
 import os
 import sys
 import warnings
+import weakref
 from types import CodeType
 from typing import Any
 
+from jray._core.client.captures import Captures
 from jray._core.config import Config
 from jray._core.machine.dispatch import Timing
 from jray._core.refs import ObjectRef
 from jray._core.serialization import code_pickler_class, explain
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
+
+#: code that refers to data is pickled again for each cell, to see whether the data changed, up to this size
+_MOST_DATA_BYTES = 64 * 1024
 
 
 class ExportedCode:
@@ -35,12 +40,47 @@ class ExportedCode:
         self.timing = Timing()
 
 
+class _Use:
+    """The export of a function or class, and what it referred to when it was made."""
+
+    __slots__ = ("captures", "cell", "exported")
+
+    def __init__(self, exported: ExportedCode, captures: Captures | None, cell: int) -> None:
+        self.exported = exported
+        #: None: exported outside of a notebook
+        self.captures = captures
+        #: the last that asked
+        self.cell = cell
+
+
 class CodeTable:
     """The code exported by one client; equal pickles are one export, also when redefined in a loop."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._by_hash: dict[bytes, ExportedCode] = {}
+        #: by remote function or actor class
+        self._uses: weakref.WeakKeyDictionary[Any, _Use] = weakref.WeakKeyDictionary()
+
+    def current(self, key: Any, code: Any, kind: str, name: str, cell: int) -> ExportedCode:
+        """Return the export of *code* for *key*, its remote function or actor class; raises as `export` does.
+
+        It is made when *key* is first used, and later changes of what it refers to are not seen: Ray's rule.  In a
+        notebook, where *cell* is not 0, each cell sees what was defined anew by the time it first uses the code.
+        """
+        use = self._uses.get(key)
+        if use is not None and (not cell or use.cell == cell):
+            return use.exported
+        captures = Captures(code) if cell else None
+        if use is not None and captures == use.captures:
+            assert captures is not None
+            if not captures.has_data or len(use.exported.blob) > _MOST_DATA_BYTES:
+                use.cell = cell
+                return use.exported
+        # where nothing has changed after all, the pickle is the same and so is the export
+        exported = self.export(code, kind, name)
+        self._uses[key] = _Use(exported, captures, cell)
+        return exported
 
     def export(self, code: Any, kind: str, name: str) -> ExportedCode:
         """Pickle *code*, a function or class.

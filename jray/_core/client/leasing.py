@@ -6,17 +6,24 @@ What is pushed to whom is decided by `jray._core.machine.dispatch`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from jray._core.client.pending import PendingTask
+from jray._core.frontend import Output, OutputKind
 from jray._core.machine.dispatch import Lease, SchedulingClass
+from jray._core.specs import MemoryReport
 from jray._core.wire import messages
 
 if TYPE_CHECKING:
     from jray._core.client.core import CoreClient
     from jray._core.client.peers import Peer
+
+
+#: a task that was ended because memory was low rests this long at most before it runs again
+_LONGEST_REST_S = 60.0
 
 
 class OwnerQueue:
@@ -35,7 +42,7 @@ class OwnerQueue:
 
 
 class OwnedLease(Lease):
-    __slots__ = ("granted_s", "peer", "queue")
+    __slots__ = ("granted_s", "memory", "peer", "queue")
 
     def __init__(
         self, number: int, worker_id: bytes, peer: Peer, queue: OwnerQueue, granted_s: float
@@ -44,6 +51,8 @@ class OwnedLease(Lease):
         self.peer = peer
         self.queue = queue
         self.granted_s = granted_s
+        #: why its worker is about to be ended, if memory is low
+        self.memory: MemoryReport | None = None
 
 
 class Leasing:
@@ -55,6 +64,8 @@ class Leasing:
         self._by_number: list[OwnerQueue] = []
         #: others wait for what we lease: give leases back early
         self._is_wanted = False
+        #: how often tasks were ended because memory was low, by number
+        self._rested: dict[int, int] = {}
 
     def queue_for(self, units: dict[str, int], details: tuple[Any, ...]) -> OwnerQueue:
         """Return the queue of tasks that need these resources in that environment."""
@@ -220,6 +231,10 @@ class Leasing:
             lease.inflight = {}
             if client.is_closing:
                 return
+            if lease.memory is not None:
+                self._ran_out_of_memory(lease, lease.memory, tasks)
+                self._dispatch(lease.queue)
+                return
             # The worker runs tasks in order.  If it had one, that one ended it; if it had more, the guilty
             # one is unknown: run each alone, charging nobody yet, except those that must not run twice.
             culprits = tasks[:1] if len(tasks) == 1 else [t for t in tasks[:1] if not t.template.max_retries]
@@ -241,6 +256,48 @@ class Leasing:
                 else:
                     outcomes.fail_with_cause(task, lease.worker_id)
             self._dispatch(lease.queue)
+
+    def on_low_memory(self, lease_number: int, report: MemoryReport) -> None:
+        """The node ends one of our workers in a moment."""
+        with self._client.lock:
+            for queue in self._by_number:
+                lease: OwnedLease | None = queue.machine.leases.get(lease_number)  # type: ignore[assignment]
+                if lease is not None:
+                    lease.memory = report
+
+    def _ran_out_of_memory(self, lease: OwnedLease, report: MemoryReport, tasks: list[PendingTask]) -> None:
+        """The worker was ended to save the others: what it ran may run again in a while; the lock is held."""
+        client = self._client
+        for task in tasks[1:]:
+            if task.is_cancelled:
+                client.outcomes.fail_cancelled(task)
+            else:
+                client.outcomes.resubmit(task)
+        for task in tasks[:1]:
+            runs_again = report.runs_again and task.template.max_retries != 0
+            if task.is_cancelled:
+                client.outcomes.fail_cancelled(task)
+            elif runs_again:  # not charged to its max_retries (Ray's rule)
+                task.lease = None
+                pending = client.tasks.pending
+                self._rested = {number: times for number, times in self._rested.items() if number in pending}
+                times = self._rested[task.number] = self._rested.get(task.number, -1) + 1
+                rest_s = min(client.config.memory_rest_s * 2**times, _LONGEST_REST_S)
+                client.pump.call_later(rest_s, partial(self._run_again, task))
+            else:
+                client.outcomes.fail_with_cause(task, lease.worker_id)
+            text = (
+                f"The worker of {task.name} was ended: {report.used / report.total:.0%} of the memory is in use, "
+                f"above the limit of {report.threshold:.0%}. "
+                + ("The task runs again." if runs_again else "The task failed.")
+            )
+            cell = task.template.wire.cell
+            client.show_output(Output(cell, OutputKind.NOTICE, text, None, "jray", 0, ""))
+
+    def _run_again(self, task: PendingTask) -> None:
+        with self._client.lock:
+            if not task.ended_s and not task.is_cancelled and not self._client.is_closing:
+                self._client.outcomes.resubmit(task)
 
     def withdraw(self, task: PendingTask) -> None:
         """Take back a cancelled task that no worker has; the lock is held."""

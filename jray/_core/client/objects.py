@@ -15,12 +15,14 @@ from jray._core.client.pump import Waiter
 from jray._core.machine.borrows import Borrows
 from jray._core.refs import ATOM, ERROR, INLINE, PENDING, STORED, UNSEEN, ObjectRef
 from jray._core.serialization import Serialized, deserialize, is_atom, serialize
+from jray._core.sketch import describe
 from jray._core.specs import Location
 from jray._core.wire import messages
 from jray.exceptions import (
     ObjectFreedError,
     ObjectLostError,
     ObjectStoreFullError,
+    OutOfDiskError,
     OwnerDiedError,
     RayError,
     RaySystemError,
@@ -72,23 +74,26 @@ class ObjectTable:
         if is_atom(value):
             ref._state, ref._data = ATOM, value
             return ref
-        return self._keep(ref, serialize(value))
+        return self._keep(ref, serialize(value), value)
 
     def put_serialized(self, serialized: Serialized) -> ObjectRef[Any]:
         return self._keep(ObjectRef(self._client.next_object_id(), self._client), serialized)
 
-    def _keep(self, ref: ObjectRef[Any], serialized: Serialized) -> ObjectRef[Any]:
+    def _keep(self, ref: ObjectRef[Any], serialized: Serialized, value: Any = None) -> ObjectRef[Any]:
         ref._nested = serialized.refs or None
         if serialized.size <= self._client.config.inline_limit_bytes:
             ref._state, ref._data = INLINE, serialized.to_bytes()
             return ref
-        location = self.write_stored(ref._id, serialized, self._client.number)
+        about = "" if value is None else describe(value)
+        location = self.write_stored(ref._id, serialized, self._client.number, about)
         ref._tracked = True
-        ref._state, ref._data = STORED, location
+        with self._client.lock:
+            ref._state, ref._data = STORED, location
+            self._client.spiller.stored_locked(ref)
         return ref
 
-    def write_stored(self, ref_id: bytes, serialized: Serialized, owner: int) -> Location:
-        """Write a value into this node's store, sealed for the client numbered *owner*."""
+    def write_stored(self, ref_id: bytes, serialized: Serialized, owner: int, about: str) -> Location:
+        """Write a value into this node's store, sealed for the client numbered *owner*; `about` describes it."""
         client = self._client
         try:
             kind, answer = client.node.request(messages.CREATE, ref_id, serialized.size)
@@ -102,10 +107,12 @@ class ObjectTable:
             raise
         if kind == "full":
             raise ObjectStoreFullError(**answer)
+        if kind == "disk":
+            raise OutOfDiskError(**answer)
         if kind == "failed":
             raise RaySystemError(f"the store could not make room for {serialized.size} bytes: {answer}")
         client.node.tell(messages.SEAL, ref_id, owner)
-        return Location(client.node_id, answer.segment, answer.offset, answer.size)
+        return Location(client.node_id, answer.segment, answer.offset, answer.size, about)
 
     # -- values -----------------------------------------------------------------------------------
 
@@ -116,9 +123,17 @@ class ObjectTable:
             return data
         if state == INLINE:
             return self._load(ref, data)
-        if state == STORED:
-            _, segment, offset, size = data
-            return self._load(ref, self._client.arena.read(segment, offset, size, ref))
+        while state == STORED:
+            _, segment, offset, size, _ = data
+            try:
+                view = self._client.arena.read(segment, offset, size, ref)
+            except OSError:
+                if ref._data is data:
+                    raise
+            # it may have been moved to disk before there was a view to keep it (see `Spiller.on_move`)
+            if ref._data is data:
+                return self._load(ref, view)
+            state, data = ref._state, ref._data
         raise self.error(ref)
 
     def _load(self, ref: ObjectRef[Any], data: bytes | memoryview) -> Any:
@@ -152,6 +167,8 @@ class ObjectTable:
         ref._data = data
         if state == STORED:
             ref._tracked = True
+            if ref._owner is None:
+                self._client.spiller.stored_locked(ref)
         elif (
             state == ERROR
             and ref._owner is None
@@ -366,6 +383,7 @@ class ObjectTable:
                 known = self._known.get(ref_id)
                 if known is not None and known() is None:
                     del self._known[ref_id]
+                self._client.spiller.dropped_locked(ref_id)
                 if ref_id in self._orphaned:
                     self._orphaned.discard(ref_id)
                     orphans.append(ref_id)
@@ -430,6 +448,10 @@ class ObjectTable:
             ref = known()
             if ref is not None and ref._owner == owner and ref._state == PENDING:
                 self.resolve_locked(ref, ERROR, OwnerDiedError(ref._id.hex(), owner_address=owner))
+
+    def lent_ids(self) -> Iterable[bytes]:
+        """Return the ids of our objects that other processes hold; the lock is held."""
+        return self._lent.keys()
 
     def is_needed(self) -> bool:
         """Tell whether other processes may still ask for our objects."""

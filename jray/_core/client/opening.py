@@ -35,6 +35,7 @@ def _start(options: StartOptions, facts: dict[str, Any]) -> NativeSession:
         gpu_ids=capacity.gpu_ids,
         store_bytes=capacity.store_bytes,
         temp_dir=options.temp_dir,
+        spill_dir=options.spill_dir,
         facts=facts,
         labels=capacity.labels,
         node_name=options.node_name,
@@ -75,8 +76,12 @@ def _find_address(address: str | None) -> str | None:
 
 
 def _refuse_local_settings(options: StartOptions) -> None:
-    names = ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory", "node_name")
-    given = [name for name in names if getattr(options, name) is not None]
+    names = {
+        name: name
+        for name in ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory", "node_name")
+    }
+    names["spill_dir"] = "object_spilling_directory"
+    given = [said for name, said in names.items() if getattr(options, name) is not None]
     if given:
         raise ValueError(
             f"When connecting to an existing cluster, {' and '.join(given)} must not be provided."

@@ -11,7 +11,7 @@ from jray._core.refs import ERROR, PENDING, STORED, ObjectRef
 from jray._core.serialization import deserialize
 from jray._core.specs import ExitCause
 from jray._core.wire import messages
-from jray.exceptions import RayError, RayTaskError, TaskCancelledError, WorkerCrashedError
+from jray.exceptions import OutOfMemoryError, RayError, RayTaskError, TaskCancelledError, WorkerCrashedError
 
 if TYPE_CHECKING:
     from jray._core.client.core import CoreClient
@@ -150,12 +150,17 @@ class Outcomes:
             if is_cancelled:
                 self.fail_cancelled(task)
             else:
-                self.fail(task, blob)
+                self._fail_raised(task, blob)
         elif retry and task.retries_left:
             # the class is looked up outside the lock: unpickling runs the user's code
             self._client.defer(lambda: self._retry_or_fail(task, blob, retry))
         else:
-            self.fail(task, blob)
+            self._fail_raised(task, blob)
+
+    def _fail_raised(self, task: PendingTask, blob: bytes) -> None:
+        """Make what its own code raised the outcome of a task; the client's lock is held."""
+        self._client.failures.keep(task, blob)
+        self.fail(task, blob)
 
     def _retry_or_fail(self, task: PendingTask, blob: bytes, retry: Any) -> None:
         wanted = retry is True
@@ -170,7 +175,7 @@ class Outcomes:
                 task.retries_left -= task.retries_left > 0
                 self.resubmit(task)
             else:
-                self.fail(task, blob)
+                self._fail_raised(task, blob)
 
     def resubmit(self, task: PendingTask) -> None:
         """Run a task again; the client's lock is held."""
@@ -217,6 +222,7 @@ class Outcomes:
             failed = RayTaskError.from_failed_argument(task.name, original)
             if isinstance(original, RayTaskError):  # blame the first failure, not each that it caused
                 failed = RayTaskError(task.name, failed.traceback_str, original.cause)
+                failed.task_id = original.task_id
             with self._client.lock:
                 self.fail(task, failed)
 
@@ -234,10 +240,21 @@ class Outcomes:
         self._client.node.request_later(messages.WHY_DIED, worker_id, callback=told)
 
 
-def crash_error(name: str, cause: ExitCause | None) -> WorkerCrashedError:
+def crash_error(name: str, cause: ExitCause | None) -> RayError:
     """Return the error of a task whose worker died."""
     if cause is None:
         return WorkerCrashedError(task_name=name)
+    memory = cause.memory
+    if memory is not None:
+        return OutOfMemoryError(
+            memory.explanation(),
+            task_name=name,
+            pid=cause.pid,
+            worker_bytes=memory.worker_bytes,
+            used_bytes=memory.used,
+            total_bytes=memory.total,
+            threshold=memory.threshold,
+        )
     return WorkerCrashedError(
         cause.detail,
         task_name=name,

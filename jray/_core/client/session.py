@@ -16,6 +16,7 @@ from jray._core.client.interrupts import BorrowedHandlerShield, Shields
 from jray._core.config import Config
 from jray._core.resources import ResourceSet
 from jray._core.store.arena import choose_place, default_capacity, free_bytes
+from jray._core.store.spill import disk_directory
 from jray._core.store.sweep import session_directory, sweep
 from jray._core.wire import messages
 from jray._core.wire.connection import Reactor, check_path, connect, socket_pair
@@ -99,6 +100,7 @@ def start(
     gpu_ids: list[str],
     store_bytes: int,
     temp_dir: str | None,
+    spill_dir: str | None,
     facts: dict[str, Any],
     labels: Mapping[str, str],
     node_name: str | None,
@@ -122,12 +124,16 @@ def start(
     place = choose_place(store_bytes, base)
     # where both lie in one directory they must not have one name
     store_dir = session_directory(place.base, f"{name}-store")
+    spill_base = os.path.abspath(spill_dir or disk_directory(base))
+    _make_usable(spill_base)
+    spilled_dir = session_directory(spill_base, f"{name}-spill")
     ours, theirs = socket_pair()
     log = os.memfd_create("jray-head-log", os.MFD_CLOEXEC)
     settings = {
         "session_dir": session_dir,
         "store_dir": store_dir,
         "store_bytes": store_bytes,
+        "spill_dir": spilled_dir,
         "address": f"{session_dir}/node.sock",
         "resources": dict(resources.items()),
         "gpu_ids": gpu_ids,
@@ -156,7 +162,7 @@ def start(
     finally:
         os.close(log)
     client.listen()
-    places = {os.path.dirname(directory) for directory in (session_dir, card_dir, store_dir)}
+    places = {os.path.dirname(directory) for directory in (session_dir, card_dir, store_dir, spilled_dir)}
     return NativeSession(client, pid, f"{session_dir}/node.sock", place.warning, sorted(places))
 
 

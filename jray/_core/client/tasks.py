@@ -47,8 +47,7 @@ class TaskSubmitter:
         client = self._client
         options = plan.options
         check_supported(options)
-        # the code is pickled once per client: later changes of what it captures are not seen (Ray's rule)
-        code = client.code_of(plan.key, plan.function, "remote function", plan.full_name)
+        code = client.code_of(plan.key, plan.function, "remote function", plan.full_name, plan.cell)
         name = options.name or plan.function.__qualname__
         wire = FunctionTemplate(
             number=self.next_template_number(),

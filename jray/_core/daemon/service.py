@@ -22,10 +22,12 @@ from jray._core.machine.actors import NameTaken
 from jray._core.machine.gathering import Gathering, Gatherings
 from jray._core.node.pool import WorkerPool, ZygoteProcess
 from jray._core.node.service import LocalWorker, NodeService
+from jray._core.node.spilling import SpillService
 from jray._core.node.strays import adopt_orphans, end_children
 from jray._core.resources import NodeResources, ResourceSet
 from jray._core.specs import ExitCause
 from jray._core.store.arena import Store
+from jray._core.store.spill import SpillFiles
 from jray._core.store.sweep import claim, sweep
 from jray._core.wire import messages
 from jray._core.wire.connection import Connection, Listener, Message, Reactor
@@ -97,6 +99,14 @@ class Daemon:
             resources=NodeResources(total, settings["gpu_ids"]),
             pool=pool,
             store=self._store,
+            spilling=SpillService(
+                config=self._config,
+                store=self._store,
+                files=SpillFiles(settings["spill_dir"]),
+                clients=lambda: list(self._clients),
+                send=self._send,
+                wake=self._reactor.wake,
+            ),
             session_dir=self._session_dir,
             send=self._send,
             job_facts=self._job_facts,
@@ -110,7 +120,9 @@ class Daemon:
             messages.REGISTER: self._register,
             messages.LEASE: self._lease,
             messages.RETURN: lambda _, m: self.node.returned(m[1], retire=m[2]),
-            messages.CREATE: lambda c, m: self._reply(c, m[1], self.node.create(c.number, m[2], m[3])),
+            messages.CREATE: lambda c, m: self.node.spilling.create(c.number, m[1], m[2], m[3]),
+            messages.SPILL_OFFER: lambda c, m: self.node.spilling.offered(c.number, m[1], m[2]),
+            messages.SPILL_MOVED: lambda c, m: self.node.spilling.moved(c.number, m[1], m[2]),
             messages.SEAL: lambda c, m: self.node.seal(m[1], m[2], c.number),
             messages.ABORT: lambda c, m: self.node.abort(m[1], c.number),
             messages.FREE: lambda _, m: self.node.free(m[1]),
@@ -142,7 +154,9 @@ class Daemon:
         if owner is not None:
             self._accept(owner, is_owner=True)
         self._write_card()
-        directories = (self._session_dir, self._settings["card_dir"], self._store.directory)
+        directories = (
+            self._session_dir, self._settings["card_dir"], self._store.directory, self._settings["spill_dir"]
+        )  # fmt: skip
         for base in {os.path.dirname(directory) for directory in directories}:
             sweep(base)  # what was left by heads that could not clean up
         next_tick = time.monotonic() + _TICK_S
@@ -151,19 +165,25 @@ class Daemon:
                 # with nobody to end there is nothing to wake up for
                 idle = not self.node.leases.workers
                 deadline = self._gatherings.next_deadline_s()
-                until = min(
-                    (at for at in (None if idle else next_tick, deadline) if at is not None), default=None
-                )
+                self.node.memory.needed(bool(self.node.leases.in_use()))
+                moments = (
+                    None if idle else next_tick, deadline, self.node.spilling.next_deadline_s(),
+                    self.node.memory.next_deadline_s(),
+                )  # fmt: skip
+                until = min((at for at in moments if at is not None), default=None)
                 self._reactor.poll(None if until is None else max(0.0, until - time.monotonic()))
                 if deadline is not None:
                     for gathering in self._gatherings.overdue(time.monotonic()):
                         self._gathered(gathering)
+                self.node.spilling.advance()
+                self.node.memory.advance()
                 if time.monotonic() >= next_tick:
                     next_tick = time.monotonic() + _TICK_S
                     self.node.tick()
         finally:
             listener.close()
             self._pool.close()
+            self.node.spilling.close()
 
     def _stop_signal(self, *_: object) -> None:
         self._is_stopping = True
@@ -232,6 +252,7 @@ class Daemon:
             "node_id": self.node_id,
             "session_dir": self._session_dir,
             "store_dir": self._store.directory,
+            "spill_dir": self._settings["spill_dir"],
             "node_pid": os.getpid(),
         }
         self._reply(client, request, welcome)
@@ -273,7 +294,7 @@ class Daemon:
             ],
             "workers": self._worker_rows,
             "clients": self._client_rows,
-            "store": lambda: dataclasses.asdict(self._store.ledger.statistics()),
+            "store": self._store_row,
         }
         try:
             value = own[question](*arguments) if question in own else self.head.answer(
@@ -335,6 +356,16 @@ class Daemon:
             "object_store_memory": float(store.capacity - store.used),
         }
         return total, free
+
+    def _store_row(self) -> dict[str, Any]:
+        files = self.node.spilling.files
+        return {
+            **dataclasses.asdict(self._store.ledger.statistics()),
+            "spilled_objects": len(files),
+            "spilled_bytes": files.used,
+            "spilled_bytes_ever": files.written,
+            "spill_dir": files.directory,
+        }
 
     def _node_row(self) -> dict[str, Any]:
         return {

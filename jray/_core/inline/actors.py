@@ -587,7 +587,8 @@ class ActorMaker:
 
     def _make(self, plan: ActorPlan, actor_id: bytes, namespace: str) -> ObjectRef[Any] | None:
         client, options, cls = self._client, plan.options, plan.cls
-        code = client.code.export(plan.key, cls, "actor class", f"{cls.__module__}.{cls.__qualname__}")
+        full_name = f"{cls.__module__}.{cls.__qualname__}"
+        code = client.code.export(plan.key, cls, "actor class", full_name, plan.cell)
         environment = normalize(options.runtime_env, client.environment())
         arguments = client.pack(plan.args, plan.kwargs)
         parent = running.get()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jray._core.clock import WallClock
 from jray._core.engine import Rows
 from jray._core.filters import Filter, matches
+from jray._core.ids import TASK_ID_SIZE
 from jray._core.inline.calls import IS_DONE, IS_PAUSED, NEEDS_ACTOR, NEEDS_ARGUMENTS, RUNS, Call, TaskTemplate
 from jray._core.inline.failures import Death, Failure
 from jray._core.inline.objects import ADDRESS
@@ -89,6 +90,11 @@ class InlineCluster:
         """Return the last calls that ended, in the order of their ends."""
         with self._client.lock:
             return [call for call, _ in self._ended]
+
+    def ended_call(self, object_id: bytes) -> Call | None:
+        """Return the call that made this object, if it is remembered."""
+        task_id = object_id[:TASK_ID_SIZE]
+        return next((call for call, _ in reversed(self._ended) if call.task_id == task_id), None)
 
     def state_of(self, call: Call) -> str:
         """Return what a call waits for or does, by Ray's names."""

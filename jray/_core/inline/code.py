@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import weakref
 from typing import Any
 
 import cloudpickle
@@ -18,18 +17,11 @@ class Code:
 
     def __init__(self, config: Config) -> None:
         self._table = CodeTable(config)
-        self._exported: weakref.WeakKeyDictionary[Any, ExportedCode] = weakref.WeakKeyDictionary()
         self._functions: dict[bytes, Any] = {}
 
-    def export(self, key: Any, code: Any, kind: str, name: str) -> ExportedCode:
-        """Return the export of *code*, made when *key*, its remote function or actor class, is first used.
-
-        Raises what `CodeTable.export` raises.
-        """
-        exported = self._exported.get(key)
-        if exported is None:
-            exported = self._exported[key] = self._table.export(code, kind, name)
-        return exported
+    def export(self, key: Any, code: Any, kind: str, name: str, cell: int) -> ExportedCode:
+        """Return the export of *code*, as `CodeTable.current` does."""
+        return self._table.current(key, code, kind, name, cell)
 
     def function(self, exported: ExportedCode) -> Any:
         """Return the function, a copy of the driver's unless it can be imported; raises what unpickling raises."""

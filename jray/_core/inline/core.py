@@ -40,6 +40,7 @@ from jray._core.inline.cluster import InlineCluster
 from jray._core.inline.code import Code
 from jray._core.inline.driving import Companion, Ticker, running_loop
 from jray._core.inline.failures import Death, Failure
+from jray._core.inline.looks import facts_of
 from jray._core.inline.objects import ADDRESS, Objects
 from jray._core.inline.runner import Runner
 from jray._core.inline.streams import Stream
@@ -47,8 +48,10 @@ from jray._core.inline.surroundings import Surroundings
 from jray._core.inline.tasks import TaskMaker
 from jray._core.inline.turns import Turns
 from jray._core.inline.watch import InlineWatch
-from jray._core.refs import ERROR, INLINE, PENDING, UNSEEN, ObjectRef
+from jray._core.peek import Peek, peek
+from jray._core.refs import ERROR, INLINE, PENDING, UNSEEN, ObjectRef, RefFacts
 from jray._core.resources import NodeResources
+from jray._core.serialization import pickled_size
 from jray.exceptions import GetTimeoutError, ObjectLostError, RaySystemError, TaskCancelledError
 
 _ENDED = "the session was shut down with jray.shutdown()"
@@ -403,6 +406,12 @@ class InlineClient:
         if call.actor is not None:
             call.actor.withdraw(call)
 
+    def failed_calls(self) -> NoReturn:
+        """Not kept: the frames of what failed are in this process."""
+        raise NotImplementedError(
+            "With the inline engine tasks run in this very process: use %debug, or pdb.pm(), after the error."
+        )
+
     # -- what refs ask (jray._core.refs.RefHome) --------------------------------------------------------
 
     def ref_dropped(self, ref_id: bytes, owner: str | None, state: int, data: Any, nested: Any) -> None:  # noqa: ARG002
@@ -427,6 +436,12 @@ class InlineClient:
     def ref_status(self, ref: ObjectRef[Any]) -> str:
         call = ref._data
         return self.cluster.state_of(call) if isinstance(call, Call) else "NIL"
+
+    def ref_facts(self, ref: ObjectRef[Any], *, is_brief: bool = False) -> RefFacts:
+        return facts_of(self, ref, is_brief=is_brief)
+
+    def ref_peek(self, ref: ObjectRef[Any]) -> Peek:
+        return peek(self, ref, pickled_size(ref._data) if ref._state == INLINE else 0)
 
     def when_ready(self, ref: ObjectRef[Any], callback: Callable[[ObjectRef[Any]], None]) -> None:
         """Call `callback(ref)` once *ref* has a value or an error: now, or from a thread that brings it about."""

@@ -47,7 +47,7 @@ class TaskMaker:
         options = plan.options
         check_supported(options)
         name = options.name or plan.function.__qualname__
-        code = client.code.export(plan.key, plan.function, "remote function", plan.full_name)
+        code = client.code.export(plan.key, plan.function, "remote function", plan.full_name, plan.cell)
         reason = refusal(options.scheduling_strategy, client.node_id)
         error = TaskUnschedulableError(f"The task {name} cannot be scheduled: {reason}.") if reason else None
         template = TaskTemplate(

@@ -330,6 +330,10 @@ class Leases:
 
     # -- questions --------------------------------------------------------------------------------
 
+    def in_use(self) -> list[PooledWorker]:
+        """Return the workers that run tasks or are actors."""
+        return [*self._leases.values(), *self._actor_workers.values()]
+
     def worker_of(self, actor_id: bytes) -> PooledWorker | None:
         """Return the worker that is, or becomes, that actor."""
         return self._actor_workers.get(actor_id)

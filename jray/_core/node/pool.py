@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jray._core.node.strays import end_children, is_ending
-from jray._core.specs import ExitCause
+from jray._core.specs import ExitCause, MemoryReport
 from jray._core.wire import messages
 from jray._core.wire.connection import Connection, Message, Reactor
 
@@ -37,6 +37,7 @@ class WorkerProcess:
     pid: int = 0
     #: why the node ended it; "": it was not the node
     ended_because: str = ""
+    memory: MemoryReport | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,11 +80,12 @@ class WorkerPool:
         self.processes[worker_id] = WorkerProcess(worker_id, settings["log_path"])
         self._connection.send((messages.FORK, worker_id, settings))
 
-    def kill(self, worker_id: bytes, reason: str) -> None:
+    def kill(self, worker_id: bytes, reason: str, memory: MemoryReport | None = None) -> None:
         """End a worker and all that it forked, at once."""
         process = self.processes.get(worker_id)
         if process is None:
             return
+        process.memory = process.memory or memory
         process.ended_because = process.ended_because or reason
         if process.pid:
             _kill_group(process.pid)
@@ -132,6 +134,7 @@ class WorkerPool:
                 _tail_of(process.log_path + ".stderr") + "\n" + _tail_of(process.log_path + ".err")
             ).strip(),
             detail=detail,
+            memory=process.memory,
         )
         self.causes[process.worker_id] = cause
         while len(self.causes) > _REMEMBERED:

@@ -12,11 +12,12 @@ from typing import Any, Protocol, cast
 from jray._core.config import Config
 from jray._core.machine import leases as machine
 from jray._core.machine.orphans import Orphans
+from jray._core.node.memory import MemoryMonitor
 from jray._core.node.pool import WorkerPool
+from jray._core.node.spilling import SpillService
 from jray._core.resources import NodeResources, ResourceSet
-from jray._core.specs import ActorSpec, ExitCause
+from jray._core.specs import ActorSpec, ExitCause, MemoryReport
 from jray._core.store.arena import Store
-from jray._core.store.ledger import StoreFull
 from jray._core.wire import messages
 
 #: How a job's workers are told apart: by its id and the hashable form of a runtime environment.
@@ -49,6 +50,7 @@ class NodeService:
         resources: NodeResources,
         pool: WorkerPool,
         store: Store,
+        spilling: SpillService,
         session_dir: str,
         send: Callable[[int, tuple[Any, ...]], None],
         job_facts: Callable[[bytes], dict[str, Any]],
@@ -59,6 +61,7 @@ class NodeService:
         self._config = config
         self._pool = pool
         self._store = store
+        self.spilling = spilling
         self._session_dir = session_dir
         self._send = send
         self._job_facts = job_facts
@@ -74,6 +77,13 @@ class NodeService:
         self._failed_start: ExitCause | None = None
         self._log_numbers = itertools.count(1)
         self._asked_why: dict[bytes, list[tuple[int, int]]] = {}
+        self.memory = MemoryMonitor(
+            config.memory_usage_threshold,
+            config.memory_monitor_refresh_ms / 1000,
+            self._workers_in_use,
+            self._warn_of_memory,
+            self._end_for_memory,
+        )
         self.cluster: Cluster
 
     # -- what the head asks (its seam `Nodes`) --------------------------------------------------------
@@ -151,6 +161,7 @@ class NodeService:
     def client_gone(self, client: int, others: list[int]) -> None:
         """A client's connection closed; `others` may have views of what it owned, and are asked."""
         orphaned = self._store.ledger.bequeath(client, heir=0)
+        self.spilling.client_gone(client)
         self.free(self.orphans.client_gone(client))
         self.free(self.orphans.owner_died(client, orphaned, others if orphaned else []))
         self.perform(self.leases.client_gone(client))
@@ -167,22 +178,9 @@ class NodeService:
 
     # -- the store --------------------------------------------------------------------------------
 
-    def create(self, client: int, object_id: bytes, size: int) -> tuple[str, Any]:
-        """Return ("block", segment, offset, size, is_fresh), or ("full", the numbers)."""
-        try:
-            block = self._store.create(object_id, size, client)
-        except StoreFull as full:
-            return "full", {
-                "needed_bytes": full.needed,
-                "free_bytes": full.free,
-                "capacity_bytes": full.capacity,
-            }
-        except OSError as error:
-            return "failed", f"{type(error).__name__}: {error}"
-        return "block", block
-
     def seal(self, object_id: bytes, owner: int, creator: int) -> None:
         self._store.ledger.seal(object_id, owner, creator)
+        self.spilling.sealed()
 
     def abort(self, object_id: bytes, creator: int) -> None:
         self._store.ledger.abort(object_id, creator)
@@ -190,6 +188,7 @@ class NodeService:
     def free(self, object_ids: list[bytes]) -> None:
         for object_id in object_ids:
             self._store.ledger.free(object_id)
+        self.spilling.freed(object_ids)
 
     # -- ends -------------------------------------------------------------------------------------
 
@@ -219,6 +218,29 @@ class NodeService:
         self.perform(self.leases.worker_died(worker_id))
         if actor_id is not None:
             self.cluster.actor_worker_died(actor_id, cause)
+
+    def _workers_in_use(self) -> list[tuple[bytes, int, int, int, str]]:
+        found = []
+        for pooled in self.leases.in_use():
+            process = self._pool.processes.get(pooled.worker_id)
+            spec = self._specs.get(pooled.actor_id) if pooled.actor_id is not None else None
+            if process is not None and process.pid:
+                name = "tasks" if spec is None else f"actor {spec.class_name}"
+                found.append((pooled.worker_id, process.pid, pooled.client, pooled.lease_number, name))
+        return found
+
+    def _warn_of_memory(self, worker_id: bytes, report: MemoryReport) -> None:
+        pooled = self.leases.workers.get(worker_id)
+        if pooled is not None and pooled.lease_number:
+            self._send(pooled.client, (messages.LOW_MEMORY, pooled.lease_number, report))
+
+    def _end_for_memory(self, worker_id: bytes, report: MemoryReport) -> None:
+        self._pool.kill(
+            worker_id,
+            f"jray ended it, because {report.used / report.total:.0%} of the memory was in use, above the limit of "
+            f"{report.threshold:.0%}.",
+            report,
+        )
 
     def why_died(self, client: int, request: int, worker_id: bytes) -> None:
         """Answer with the exit cause now, or as soon as the worker is reaped."""

@@ -30,7 +30,8 @@ from jray._core.on_ray.streams import Streams
 from jray._core.on_ray.tasks import RayTasks
 from jray._core.on_ray.watch import RayWatch
 from jray._core.on_ray.whereabouts import RayWhereabouts
-from jray._core.refs import ObjectRef, current
+from jray._core.peek import Peek, peek
+from jray._core.refs import ObjectRef, RefFacts, current
 from jray.exceptions import GetTimeoutError, ObjectLostError, RaySystemError
 
 #: Ray looks for signals once a second; a driver's main thread waits in rounds of this length
@@ -124,6 +125,17 @@ class RayEngine:
             raise translated(outcome)
         return self.opened(outcome)
 
+    def ref_facts(self, ref: ObjectRef[Any], *, is_brief: bool = False) -> RefFacts:
+        """Tell only what Ray's own tables of this process say: whether there is a value or an error."""
+        if is_brief:
+            return RefFacts("pending")
+        ready, _ = ray.wait([self.rays_ref(ref)], timeout=0, fetch_local=False)
+        return RefFacts("ready" if ready else "pending")
+
+    def ref_peek(self, ref: ObjectRef[Any]) -> Peek:
+        """Look at a value; Ray brings it to this machine for that."""
+        return peek(self, ref, 0)
+
     # -- the public operations --------------------------------------------------------------------
 
     def put(self, value: Any) -> ObjectRef[Any]:
@@ -201,6 +213,13 @@ class RayEngine:
     def free(self, refs: Sequence[Any]) -> NoReturn:
         """Not possible: Ray frees what nothing refers to."""
         raise NotImplementedError("Ray cannot free an object by hand. Delete the references to it instead.")
+
+    def failed_calls(self) -> NoReturn:
+        """Not kept: Ray has the arguments."""
+        raise NotImplementedError(
+            "On a Ray cluster the arguments of failed calls are not kept. Start jray's own engine with jray.init(), or "
+            "use Ray's debugger."
+        )
 
     def whereabouts(self) -> Whereabouts:
         """Tell who and where the calling code is; each field is looked up when it is read."""

@@ -39,6 +39,7 @@ _LOCAL = {
     "memory": "_memory",
     "temp_dir": "_temp_dir",
     "node_name": "_node_name",
+    "spill_dir": "object_spilling_directory",
 }
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from jray._core.store.ledger import Block, Ledger, StoreFull
 from jray._core.store.segment import PAGE_BYTES, Buffer, Segment, SegmentError
+from jray._core.store.spill import read_spilled
 
 __all__ = ["ArenaView", "Buffer", "Store", "StoreFull", "StorePlace", "choose_place", "default_capacity"]
 
@@ -81,8 +82,9 @@ def free_bytes(directory: str) -> int:
 class ArenaView:
     """One process's view of a node's segments, each mapped when it is first needed.  Thread-safe."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, spill_directory: str = "") -> None:
         self.directory = directory
+        self._spill_directory = spill_directory
         self._segments: dict[int, Segment] = {}
         self._lock = threading.Lock()
 
@@ -118,15 +120,26 @@ class ArenaView:
         """Return stored bytes, read-only and not copied.
 
         *keepalive* is referred to until the last view of these bytes is gone, also numpy arrays and
-        what was unpickled around them; then it is let go in whatever thread that happens.
+        what was unpickled around them; then it is let go in whatever thread that happens.  A negative *segment*
+        is a file of spilled objects: what is mapped of it stays good by itself.
+
+        Raises:
+            OSError: the object is not there any more.
         """
+        if segment < 0:
+            return read_spilled(self._spill_directory, -segment, offset, size)
         mapped = self._segments.get(segment) or self._map(segment)
         return mapped.read(offset, size, keepalive)
 
     def viewed(self) -> set[int]:
         """Return the `id` of each keepalive that some living view refers to.  Looks at all objects of the process."""
         types = {segment.window_type for segment in list(self._segments.values())} - {None}
-        return {id(found.keepalive) for found in gc.get_objects() if type(found) in types} if types else set()
+        # a window may have been made a moment ago and have no keepalive yet
+        return (
+            {id(getattr(found, "keepalive", None)) for found in gc.get_objects() if type(found) in types}
+            if types
+            else set()
+        )
 
     def forget(self, segment: int) -> None:
         """Unmap a segment that the node dropped, when its last view is gone; unknown ones are ignored."""
@@ -199,6 +212,11 @@ class Store:
                 self.ledger.abort(object_id, creator)
                 raise
         return block
+
+    def file_of(self, segment: int) -> tuple[str, int]:
+        """Return the path and the size of a segment's file.  Raises KeyError if there is none of that number."""
+        size = self._files[segment].size
+        return _segment_path(self.directory, segment, size), size
 
     def trim(self, min_bytes: int = 1024 * 1024) -> int:
         """Give memory of free blocks back to the system; return the bytes.  For idle times: blocks.

@@ -355,6 +355,15 @@ class Ledger:
                 record.is_doomed = True
             record = older
 
+    def evict(self, object_id: bytes, segment: int, offset: int) -> None:
+        """Free that very block of the object, and no newer or older one; ignored if it is gone."""
+        record = self._objects.get(object_id)
+        while record is not None:
+            if record.is_sealed and (record.segment.index, record.offset) == (segment, offset):
+                self._remove(record)
+                return
+            record = record.older
+
     def release_client(self, client: int) -> list[bytes]:
         """Free what the dead *client* was writing and what it owned; return the ids, once per block.
 
@@ -443,6 +452,11 @@ class Ledger:
                 self._drop(run)
                 dropped.append(segment.index)
         return dropped
+
+    @property
+    def used(self) -> int:
+        """Bytes of live blocks."""
+        return self._used
 
     def statistics(self) -> LedgerStatistics:
         """Count; takes time in proportion to the free runs."""

@@ -72,7 +72,7 @@ class Segment:
         Raises:
             SegmentError: it is missing, not a plain file of *size* bytes, or not this user's alone.
         """
-        fd = _open_checked(path, size)
+        fd = open_segment_file(path, size)
         try:
             return cls(path, fd, size)
         finally:
@@ -216,7 +216,7 @@ class Segment:
             with self._fd_lock:
                 if self._fd < 0:
                     self._mapped()
-                    self._fd = _open_checked(self.path, self.size)
+                    self._fd = open_segment_file(self.path, self.size)
         return self._fd
 
     def _check(self, offset: int, size: int) -> None:
@@ -226,7 +226,7 @@ class Segment:
             )
 
 
-def _open_checked(path: str, size: int) -> int:
+def open_segment_file(path: str, size: int) -> int:
     """Open a segment file for reading and writing, and make sure that it is one of this user."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)

@@ -51,6 +51,8 @@ JOB_OUTPUT = 47  #: as OUTPUT: from a worker whose output belongs to no call
 EXIT_JOB = 48  #: the driver leaves
 ABORT = 49  #: object id: its creator could not write it
 HOLDS = 60  #: number of a dead owner, [object id...] of it that this client holds
+SPILL_OFFER = 63  #: round, [(object id, segment, offset, size)...]: what the sender owns and nobody reads
+SPILL_MOVED = 64  #: round, [place...]: the sender reads these from the file from now on
 TOLD = 62  #: number, answer: see `jray._core.client.reports.Reports.tell`
 DROPPED = 61  #: [object id...]: orphans that this client holds no more
 
@@ -65,6 +67,12 @@ EXIT = 56  #: (to a worker) reason: finish what runs and end
 NOTICE = 57  #: cell, text: a message of jray to the user
 TELL = 59  #: number, kind, filters, limit, detail: report on your tasks or objects; answered by TOLD
 CLIENT_GONE = 58  #: its address and number; answered by HOLDS: what of its objects the client looks at
+
+LOW_MEMORY = 67  #: lease number, MemoryReport: that worker is about to be ended
+SPILL_ASK = 65  #: round, bytes: what can go to disk? answered by SPILL_OFFER
+SPILL_MOVE = (
+    66  #: round, [(place, object id, segment, offset, file, offset in it)...]; answered by SPILL_MOVED
+)
 
 # -- node <-> zygote --------------------------------------------------------------------------------
 FORK = 70  #: worker id, environment, log path

@@ -360,7 +360,8 @@ class ActorHost:
         if isinstance(error, ActorExit):
             self.exit(_EXIT_REASON)
             return None
-        blob = task_error(task.name, error, actor_repr=self.repr(), actor_id=self.spec.actor_id.hex())
+        actor_id = self.spec.actor_id.hex()
+        blob = task_error(task.name, error, actor_repr=self.repr(), actor_id=actor_id, task_id=task.task_id)
         return task.number, ERROR, blob, False
 
     def repr(self) -> str:

@@ -25,8 +25,10 @@ from jray._core.client.results import DYNAMIC, MANY, STREAM_END, STREAMING
 from jray._core.dynamic import DynamicObjectRefGenerator
 from jray._core.refs import ATOM, ERROR, INLINE, PENDING, STORED
 from jray._core.serialization import deserialize, is_atom, serialize
+from jray._core.sketch import describe
 from jray._core.specs import FunctionTemplate
 from jray._core.wire import messages
+from jray._core.worker.modules import LocalModules
 from jray._core.worker.output import OutputRouter
 from jray._core.worker.running import RunningTask, current_task
 from jray._core.worker.spans import SpanRow, span_rows
@@ -94,7 +96,10 @@ class Executor:
         #: streams that are being made here, which may hold items back
         self.streams: set[ItemSender] = set()
         self._timer_is_set = False
-        self._functions: dict[bytes, Any] = {}
+        #: pickled functions, and those of them that have been called, by id
+        self._functions: dict[bytes, bytes] = {}
+        self._loaded: dict[bytes, Any] = {}
+        self._modules = LocalModules(os.getcwd())
         self._calls_left: dict[bytes, int] = {}
         #: cancelled tasks that were neither waiting nor running when the cancel came: the main thread was between the two
         self._cancelled: deque[tuple[Peer, int]] = deque(maxlen=64)
@@ -334,7 +339,7 @@ class Executor:
         if self.host is not None:
             outcome: tuple[Any, ...] | None = self.host.failure(task, error)
             return outcome
-        return task.number, ERROR, task_error(task.name, error), False
+        return task.number, ERROR, task_error(task.name, error, task_id=task.task_id), False
 
     def _die(self, error: SystemExit) -> None:
         """`sys.exit` in a task ends its worker, as in Ray."""
@@ -360,9 +365,11 @@ class Executor:
     def _define(self, peer: Peer, number: int) -> WorkerFunction:
         """Unpickle the function of a template on its first call: what that raises is the task's error."""
         template = peer.templates[number].template
-        code = self._functions[template.function_id]
-        if isinstance(code, bytes):
-            code = self._functions[template.function_id] = pickle.loads(code)
+        if template.cell and self._modules.refresh():
+            self._loaded.clear()  # functions have modules, and what these had, in hand
+        code = self._loaded.get(template.function_id)
+        if code is None:
+            code = self._loaded[template.function_id] = pickle.loads(self._functions[template.function_id])
         if template.max_calls:
             self._calls_left.setdefault(template.function_id, template.max_calls)
             self._limited[id(code)] = template.function_id
@@ -455,7 +462,8 @@ class Executor:
         else:
             peer = task.peer
             ref_id = peer.task_id(task.number) + index.to_bytes(4, "little")
-            state, data = STORED, client.objects.write_stored(ref_id, serialized, peer.number)
+            state = STORED
+            data = client.objects.write_stored(ref_id, serialized, peer.number, describe(value))
         if not serialized.refs:
             return state, data
         # the reader must come to hold these before we may let go

@@ -37,12 +37,18 @@ def users_traceback(error: BaseException) -> str:
 
 
 def task_error(
-    name: str, error: BaseException, *, actor_repr: str | None = None, actor_id: str | None = None
+    name: str,
+    error: BaseException,
+    *,
+    actor_repr: str | None = None,
+    actor_id: str | None = None,
+    task_id: bytes | None = None,
 ) -> bytes:
     """Return, serialized, the RayTaskError that stands for *error* in other processes."""
     failed = RayTaskError(
         name, users_traceback(error), error, None, os.getpid(), _address(), actor_repr, actor_id
     )
+    failed.task_id = None if task_id is None else task_id.hex()
     error.__traceback__ = None
     try:
         serialized = serialize(failed)
@@ -51,7 +57,9 @@ def task_error(
             ref._client.objects.pin_forever(ref)
         deserialize(blob)  # an exception that pickles but does not unpickle would hide what happened
     except Exception as reason:  # noqa: BLE001 -- a user's __reduce__ may raise anything
-        return serialize(failed.with_opaque_cause(reason)).to_bytes()
+        opaque = failed.with_opaque_cause(reason)
+        opaque.task_id = failed.task_id
+        return serialize(opaque).to_bytes()
     return blob
 
 
