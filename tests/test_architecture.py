@@ -36,8 +36,14 @@ LAYERS = [
     {"jray._core.specs", "jray._core.refs", "jray._core.frontend"},
     {"jray._core.options", "jray._core.generator", "jray._core.dynamic", "jray._core.logs"},
     {"jray._core.engine"},
-    {"jray._core.serialization", "jray._core.machine", "jray._core.store", "jray._core.wire"},
-    {"jray._core.peek", "jray._core.skim"},
+    {
+        "jray._core.serialization",
+        "jray._core.machine",
+        "jray._core.store",
+        "jray._core.tallies",
+        "jray._core.wire",
+    },
+    {"jray._core.peek", "jray._core.skim", "jray._core.rows"},
     {"jray._core.head", "jray._core.node", "jray._core.client"},
     {"jray._core.daemon", "jray._core.worker", "jray.remote_function", "jray.actor"},
     # the other engines: what they run in their workers is the public API itself

@@ -258,11 +258,18 @@ class Cluster(Protocol):
         """Return (namespace, name) of the living named actors; None: of all namespaces."""
 
     def rows(
-        self, kind: str, *, filters: Sequence[Filter] = ..., limit: int = ..., detail: bool = ...
+        self,
+        kind: str,
+        *,
+        filters: Sequence[Filter] = ...,
+        limit: int = ...,
+        detail: bool = ...,
+        timeout_s: float | None = ...,
     ) -> Rows:
         """Return rows of "tasks", "actors", "objects", "nodes", "workers" or "jobs", with Ray's keys.
 
-        Ids are hexadecimal text, times milliseconds since the epoch.  ValueError for another kind.
+        Ids are hexadecimal text, times milliseconds since the epoch.  What has not answered within `timeout_s` is
+        missing; None: the engine's own patience.  ValueError for another kind.
         """
 
 
@@ -286,6 +293,7 @@ class StartOptions:
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)  #: of the job
     search_path: Sequence[str] = ()  #: directories that come first on the workers' sys.path
     logging: Mapping[str, Any] | None = None  #: for the workers: fields of `LoggingConfig`
+    include_dashboard: bool | None = None  #: for a Ray that is started here
 
 
 class Session(Protocol):
@@ -328,8 +336,13 @@ class Engine(Protocol):
     def put(self, value: Any) -> Any: ...
     def get(self, refs: Sequence[Any], timeout_s: float | None) -> list[Any]: ...
     def wait(
-        self, refs: list[Any], num_returns: int, timeout_s: float | None
-    ) -> tuple[list[Any], list[Any]]: ...
+        self, refs: list[Any], num_returns: int, timeout_s: float | None, *, fetch_local: bool = ...
+    ) -> tuple[list[Any], list[Any]]:
+        """Return (ready, others): at most `num_returns` ready ones, both in the order of *refs*.
+
+        With `fetch_local` what is on another machine is ready only once it is here.
+        """
+
     def cancel(self, target: Any, *, force: bool, recursive: bool) -> None: ...
     def free(self, refs: Sequence[Any]) -> None:
         """Drop the values of objects of this process, whoever refers to them: getting one raises ObjectFreedError."""

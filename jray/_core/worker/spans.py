@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-
-from jray._core.worker.running import RunningTask
+from typing import Any, Protocol
 
 #: (actor class, name, cell, start, end or None, calls, failed, seconds of the calls), by the monotonic clock
 SpanRow = tuple[str, str, int, float, float | None, int, int, float]
+
+
+class Ran(Protocol):
+    """What is known of a call that runs or ran."""
+
+    @property
+    def number(self) -> int: ...  # 0: not a call of the user's
+    @property
+    def name(self) -> str: ...
+    @property
+    def template(self) -> Any: ...  # has its cell
+    @property
+    def started_s(self) -> float: ...
+    @property
+    def ended_s(self) -> float: ...
+    @property
+    def has_failed(self) -> bool: ...
 
 
 class _Run:
@@ -16,12 +32,12 @@ class _Run:
 
     __slots__ = ("busy_s", "calls", "end_s", "failed", "start_s")
 
-    def __init__(self, task: RunningTask) -> None:
+    def __init__(self, task: Ran) -> None:
         self.start_s, self.end_s = task.started_s, task.ended_s
         self.calls, self.failed = 1, int(task.has_failed)
         self.busy_s = task.ended_s - task.started_s
 
-    def add(self, task: RunningTask) -> None:
+    def add(self, task: Ran) -> None:
         self.end_s = max(self.end_s, task.ended_s)
         self.calls += 1
         self.failed += task.has_failed
@@ -29,8 +45,8 @@ class _Run:
 
 
 def span_rows(
-    running: Sequence[RunningTask],
-    ran: Sequence[RunningTask],
+    running: Sequence[Ran],
+    ran: Sequence[Ran],
     cell: int | None,
     since_s: float,
     resolution_s: float,
