@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from jray.api import put as put
     from jray.api import remote as remote
     from jray.api import wait as wait
+    from jray.notebook import new_magic as new_magic
     from jray.notebook.panel import panel as panel
     from jray.runtime_context import get_runtime_context as get_runtime_context
     from jray.session import init as init
@@ -87,6 +88,7 @@ _HOMES = {
     "WORKER_MODE": "jray._private.worker",
     "get_runtime_context": "jray.runtime_context",
     "panel": "jray.notebook.panel",
+    "new_magic": "jray.notebook",
     "timeline": "jray.util.state.timeline",
 }  # fmt: skip
 _SUBMODULES = {

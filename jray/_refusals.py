@@ -62,7 +62,8 @@ REFUSED = {
     "util.actor_group": "is not part of jray, and deprecated in Ray; keep handles in a list or jray.util.ActorPool.",
     "util.iter": "is not part of jray, and deprecated in Ray; use jray.util.map_unordered.",
     # what Ray 2.60 has removed, or that only its own machinery needs
-    "_private.internal_api": "is not part of jray; `del` the refs that nobody needs, and gc.collect() where they are.",
+    "_private.internal_api.global_gc": "is not part of jray; run gc.collect() in the processes that hold something.",
+    "_private.internal_api.memory_summary": "is not part of jray; jray.util.state.list_objects() tells who holds what.",
     # tools
     "util.check_open_ports": "is not part of jray, which listens on no port of the network.",
     "util.debugpy": 'is not part of jray; debug with jray.init(engine="inline") and breakpoint().',

@@ -113,7 +113,8 @@ def put(value: Any) -> ObjectRef[Any]:
 def get(refs: Any, *, timeout: float | None = None, return_exceptions: bool = False) -> Any:
     """Return the value of a ref, or the list of values of a list of refs; blocks until they are there.
 
-    Arrays from the store are read-only views of shared memory.  `timeout` is in seconds, 0 only looks.
+    Arrays from the store are read-only views of shared memory.  `timeout` is in seconds, 0 only looks, and -1 is no limit
+    as None is (Ray's rule).
     With `return_exceptions` the errors of failed tasks stand in place of their values instead of being raised.
 
     Raises:
@@ -121,6 +122,8 @@ def get(refs: Any, *, timeout: float | None = None, return_exceptions: bool = Fa
         The exception of a failed task, as an instance of its own class and of RayTaskError.
     """
     client = current.client or _client_of(refs)
+    if timeout == -1:
+        timeout = None
     if isinstance(refs, ObjectRef):
         return (_outcomes if return_exceptions else client.get)((refs,), timeout)[0]
     if isinstance(refs, ObjectRefGenerator):
@@ -159,11 +162,12 @@ def wait(
     *,
     num_returns: int = 1,
     timeout: float | None = None,
-    fetch_local: bool = True,  # noqa: ARG001 -- on one node everything is local
+    fetch_local: bool = True,
 ) -> tuple[list[Any], list[Any]]:
     """Return (ready, others) once `num_returns` are ready, or `timeout` seconds have passed.
 
-    Both lists keep the order of *refs*; at most `num_returns` are in the first.  A failed task is ready.
+    Both lists keep the order of *refs*; at most `num_returns` are in the first.  A failed task is ready.  On a Ray
+    cluster `fetch_local` says whether ready means here, or anywhere; on one machine everything is here.
     """
     client = current.client or _client_of(refs)
     if isinstance(refs, ObjectRef):
@@ -190,7 +194,7 @@ def wait(
         raise ValueError("Invalid number of objects to return 0: num_returns must be positive.")
     if num_returns > len(refs):
         raise ValueError("num_returns cannot be greater than the number of ray_waitables provided to wait().")
-    return client.wait(refs, num_returns, timeout)  # type: ignore[no-any-return]
+    return client.wait(refs, num_returns, timeout, fetch_local=fetch_local)  # type: ignore[no-any-return]
 
 
 def cancel(ref: Any, *, force: bool = False, recursive: bool = True) -> None:

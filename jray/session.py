@@ -181,8 +181,8 @@ def init(
             default: what is found.
         object_store_memory: bytes of the object store; default: 30 % of memory.
         ignore_reinit_error: a second call changes nothing and returns the context of the first.
-        include_dashboard, dashboard_host, dashboard_port: accepted; who asks for a dashboard is told where to look
-            instead.
+        include_dashboard: whether a Ray that is started here has a dashboard; with the other engines, and for
+            dashboard_host and dashboard_port, who asks for one is told where to look instead.
         job_config: a `jray.job_config.JobConfig`; what is given beside it comes first.
         configure_logging: whether the "jray" logger is set up: with `logging_level` (default: INFO) and
             `logging_format`; its records go to the root logger's handlers where the program has any.
@@ -201,14 +201,17 @@ def init(
         NotImplementedError: a keyword asks for what jray cannot do.
     """
     _check_others(others)
-    _say_where_to_look(include_dashboard, dashboard_host, dashboard_port)
     job = JobConfig() if job_config is None else job_config
     if not isinstance(job, JobConfig):
         raise TypeError(f"job_config must be a jray.job_config.JobConfig, got {type(job).__name__}.")
     if namespace is None:
         namespace = job.ray_namespace
     _check_namespace(namespace)
-    chosen = _choose_engine(engine, address)
+    chosen_name = _engine_name(engine, address)
+    chosen = _opener(chosen_name)
+    # a Ray that is started here has one
+    asked = None if chosen_name == "ray" and include_dashboard else include_dashboard
+    _say_where_to_look(asked, dashboard_host, dashboard_port)
     if _state.session is not None and not _state.session.is_alive():
         shutdown()  # its head is gone: there is nothing to come back to
     _configure_logging(configure_logging, logging_level, logging_format, logging_config)
@@ -240,6 +243,7 @@ def init(
             metadata=job.metadata,
             search_path=(*job.code_search_path, *job._py_driver_sys_path),
             logging=None if of_workers is None else of_workers.to_dict(),
+            include_dashboard=include_dashboard,
         )
     )
     current.client = session.client
@@ -250,13 +254,18 @@ def init(
     return _state.context
 
 
-def _choose_engine(name: str | None, address: str | None) -> Callable[[StartOptions], Session]:
+def _engine_name(name: str | None, address: str | None) -> str:
+    """Return the name of the engine that is asked for, by whatever means."""
+    if name is not None:
+        return name
+    wanted = address
+    if address in (None, "auto"):
+        wanted = os.environ.get("JRAY_ADDRESS") or os.environ.get("RAY_ADDRESS")
+    return os.environ.get("JRAY_ENGINE") or ("ray" if (wanted or "").startswith("ray://") else "jray")
+
+
+def _opener(name: str) -> Callable[[StartOptions], Session]:
     """Return the function that starts the engine of that name."""
-    if name is None:
-        wanted = address
-        if address in (None, "auto"):
-            wanted = os.environ.get("JRAY_ADDRESS") or os.environ.get("RAY_ADDRESS")
-        name = os.environ.get("JRAY_ENGINE") or ("ray" if (wanted or "").startswith("ray://") else "jray")
     if name == "jray":
         return native.open_session
     if name == "inline":

@@ -36,8 +36,14 @@ LAYERS = [
     {"jray._core.specs", "jray._core.refs", "jray._core.frontend"},
     {"jray._core.options", "jray._core.generator", "jray._core.dynamic", "jray._core.logs"},
     {"jray._core.engine"},
-    {"jray._core.serialization", "jray._core.machine", "jray._core.store", "jray._core.wire"},
-    {"jray._core.peek", "jray._core.skim"},
+    {
+        "jray._core.serialization",
+        "jray._core.machine",
+        "jray._core.store",
+        "jray._core.tallies",
+        "jray._core.wire",
+    },
+    {"jray._core.peek", "jray._core.skim", "jray._core.rows"},
     {"jray._core.head", "jray._core.node", "jray._core.client"},
     {"jray._core.daemon", "jray._core.worker", "jray.remote_function", "jray.actor"},
     # the other engines: what they run in their workers is the public API itself
@@ -67,6 +73,8 @@ BY_NAME = {
     ("jray._core.node.zygote", "jray._core.worker.main"),
     # The notebook is a guest: where there is IPython, the first call lets it in, and knows no more of it.
     ("jray.session", "jray.notebook"),
+    # ... and in a worker, what tasks display is the guest's matter.
+    ("jray._core.worker.main", "jray.notebook.worker_display"),
 }
 
 #: Imported only where the user's own code has brought them.

@@ -114,16 +114,28 @@ class Span:
     end_ms: float | None  #: None: it runs
     calls: int = 1
     failed: int = 0
+    #: time of the calls themselves, of those that have ended, without what is between them; None: not known
+    busy_ms: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Holder:
+    """What holds some of what a demand waits for."""
+
+    name: str  #: of a function, or "actor " and the class
+    cell: int  #: 0: of another program's
+    workers: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Demand:
     """What waits for resources, and why."""
 
-    name: str  #: of the function or actor class that asked first
-    cell: int
+    name: str  #: of the function that asked first, or "actor " and the class
+    cell: int  #: 0: of another program's
     wanted: int  #: workers asked for
-    reason: str  #: as a clause: "waits for 1 CPU: 2 of 2 are in use"
+    reason: str  #: as a clause: "waits for 1 CPU: 2 of 2 in use"
+    holders: tuple[Holder, ...] = ()  #: the actors first; empty where that is not known
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -246,11 +258,18 @@ class Cluster(Protocol):
         """Return (namespace, name) of the living named actors; None: of all namespaces."""
 
     def rows(
-        self, kind: str, *, filters: Sequence[Filter] = ..., limit: int = ..., detail: bool = ...
+        self,
+        kind: str,
+        *,
+        filters: Sequence[Filter] = ...,
+        limit: int = ...,
+        detail: bool = ...,
+        timeout_s: float | None = ...,
     ) -> Rows:
         """Return rows of "tasks", "actors", "objects", "nodes", "workers" or "jobs", with Ray's keys.
 
-        Ids are hexadecimal text, times milliseconds since the epoch.  ValueError for another kind.
+        Ids are hexadecimal text, times milliseconds since the epoch.  What has not answered within `timeout_s` is
+        missing; None: the engine's own patience.  ValueError for another kind.
         """
 
 
@@ -274,6 +293,7 @@ class StartOptions:
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)  #: of the job
     search_path: Sequence[str] = ()  #: directories that come first on the workers' sys.path
     logging: Mapping[str, Any] | None = None  #: for the workers: fields of `LoggingConfig`
+    include_dashboard: bool | None = None  #: for a Ray that is started here
 
 
 class Session(Protocol):
@@ -316,8 +336,13 @@ class Engine(Protocol):
     def put(self, value: Any) -> Any: ...
     def get(self, refs: Sequence[Any], timeout_s: float | None) -> list[Any]: ...
     def wait(
-        self, refs: list[Any], num_returns: int, timeout_s: float | None
-    ) -> tuple[list[Any], list[Any]]: ...
+        self, refs: list[Any], num_returns: int, timeout_s: float | None, *, fetch_local: bool = ...
+    ) -> tuple[list[Any], list[Any]]:
+        """Return (ready, others): at most `num_returns` ready ones, both in the order of *refs*.
+
+        With `fetch_local` what is on another machine is ready only once it is here.
+        """
+
     def cancel(self, target: Any, *, force: bool, recursive: bool) -> None: ...
     def free(self, refs: Sequence[Any]) -> None:
         """Drop the values of objects of this process, whoever refers to them: getting one raises ObjectFreedError."""

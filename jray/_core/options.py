@@ -319,10 +319,14 @@ def _checked(kwargs: Mapping[str, Any], table: Mapping[str, Option], whose: str)
     return _normalised(kwargs)
 
 
-def _check_supported(values: Mapping[str, Any], table: Mapping[str, Option]) -> None:
-    # Last of all checks, so that what is wrong in Ray too is told first.
-    for keyword, value in values.items():
-        table[keyword].check_supported(keyword, value)
+def check_supported(options: TaskOptions | ActorOptions | MethodOptions) -> None:
+    """Raise NotImplementedError if one of them is what jray can't carry out, and Ray can.
+
+    Which engine will run it is known only when it is called, so the engines of jray's own ask this then.
+    """
+    for keyword, option in options.TABLE.items():
+        if option.instead is not None:
+            option.check_supported(keyword, getattr(options, keyword, option.default))
 
 
 def _normalised(kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -452,12 +456,10 @@ class TaskOptions:
         Raises:
             TypeError: a value is of the wrong type.
             ValueError: a keyword or a value isn't valid for functions.
-            NotImplementedError: jray can't carry the option out.
         """
         values = _checked(kwargs, TASK_OPTIONS, "remote functions")
         _check_placement_group(values)
         _check_num_returns(values.get("num_returns"), is_generator)
-        _check_supported(values, TASK_OPTIONS)
         if values.get("max_retries") is None:
             values["max_retries"] = default_max_retries
         if values.get("max_calls") is None:
@@ -473,7 +475,6 @@ class TaskOptions:
         _check_placement_group({"scheduling_strategy": self.scheduling_strategy, **values})
         if "num_returns" in values:
             _check_num_returns(values["num_returns"], is_generator)
-        _check_supported(values, TASK_OPTIONS)
         if values.get("max_retries", 0) is None:
             del values["max_retries"]
         return dataclasses.replace(self, **values)
@@ -567,7 +568,6 @@ class ActorOptions:
         changed = dataclasses.replace(self, **values)
         if changed.get_if_exists and not changed.name:
             raise ValueError("get_if_exists=True needs a name= to look for.")
-        _check_supported(values, ACTOR_OPTIONS)
         return changed
 
     @property
@@ -660,7 +660,6 @@ class MethodOptions:
                 raise AssertionError(text)
         values = _checked(kwargs, METHOD_OPTIONS, "actor methods")
         _check_num_returns(values.get("num_returns"), is_generator)
-        _check_supported(values, METHOD_OPTIONS)
         return cls(**values)
 
     def updated(self, kwargs: Mapping[str, Any], *, is_generator: bool | None = None) -> Self:

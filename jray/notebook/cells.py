@@ -61,5 +61,15 @@ class CellTable:
         with self._lock:
             return self._cells.get(number)
 
+    def numbers_of(self, execution_count: int) -> list[int]:
+        """Return the numbers of the cells that were In[that], oldest first."""
+        with self._lock:
+            return [n for n, cell in self._cells.items() if cell.execution_count == execution_count]
+
+    def label(self, number: int) -> str:
+        """Return ``In[3]`` for a cell; "" for none, or one that is forgotten."""
+        cell = self.get(number)
+        return "" if cell is None else f"In[{cell.execution_count}]"
+
     def __len__(self) -> int:
         return len(self._cells)

@@ -3,85 +3,130 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 
-from jray.notebook.arguments import JRAY_COMMANDS, JRAY_OPTIONS, REMOTE_OPTIONS, MagicOption
-from jray.notebook.capture import analyze
+from jray.notebook.arguments import MagicOption
+from jray.notebook.commands import CommandTable
 
-_OUTPUT_FLAGS = ("-o", "--output")
+#: kind of value (see `MagicOption.completes`), body of the cell -> what it may be
+Candidates = Callable[[str, str], list[str]]
+Tables = Mapping[str, tuple[MagicOption, ...]]
+
+_CELL_MAGIC = re.compile(r"\s*(%%\w+)\s(.*)$")
+_LINE_MAGIC = re.compile(r"(?:[^%]*=)?\s*(%\w+)\s(.*)$")
+_NOTHING: tuple[str, list[str]] = ("", [])
 
 
-def complete(text: str, line: int, column: int, namespace: Mapping[str, Any]) -> tuple[str, list[str]]:
+def complete(
+    text: str, line: int, column: int, tables: Tables, commands: CommandTable, candidates: Candidates
+) -> tuple[str, list[str]]:
     """Return (fragment, completions) for the cursor in *text*; none of them: no argument of ours."""
-    before = text.split("\n")[line][:column]
-    remote = re.match(r"\s*%%remote\s(.*)$", before)
-    if remote is not None and not "".join(text.split("\n")[:line]).strip():
-        body = text.split("\n", line + 1)[line + 1 :]
-        return _of_remote(remote[1], body[0] if body else "", namespace)
-    jray = re.match(r"(?:.*=)?\s*%jray\s(.*)$", before)
-    if jray is not None:
-        return _of_jray(jray[1])
-    return "", []
+    lines = text.split("\n")
+    before = lines[line][:column]
+    cell_magic = _CELL_MAGIC.match(before)
+    if cell_magic is not None and not "".join(lines[:line]).strip():
+        options = tables.get(cell_magic[1])
+        return (
+            _NOTHING
+            if options is None
+            else _of(options, cell_magic[2], "\n".join(lines[line + 1 :]), candidates)
+        )
+    line_magic = _LINE_MAGIC.match(before)
+    if line_magic is None:
+        return _NOTHING
+    if line_magic[1] == "%jray":
+        return _of_jray(line_magic[2], commands, candidates)
+    options = tables.get(line_magic[1])
+    return _NOTHING if options is None else _of(options, line_magic[2], "", candidates)
 
 
-def _of_remote(arguments: str, body: str, namespace: Mapping[str, Any]) -> tuple[str, list[str]]:
+def _of_jray(arguments: str, commands: CommandTable, candidates: Candidates) -> tuple[str, list[str]]:
+    name, space, rest = arguments.lstrip().partition(" ")
+    if not space:
+        return name, [command.name for command in commands if command.name.startswith(name)]
+    command = commands.get(name)
+    return _NOTHING if command is None else _of(command.options, rest, "", candidates)
+
+
+def _of(
+    options: tuple[MagicOption, ...], arguments: str, body: str, candidates: Candidates
+) -> tuple[str, list[str]]:
     words = arguments.split(" ")
     fragment = words[-1]
-    previous = next((word for word in reversed(words[:-1]) if word), "")
-    glued = re.match(r"--output=(.*)$", fragment)
-    if previous in _OUTPUT_FLAGS or glued:
-        listed = glued[1] if glued else fragment
-        *taken, name = listed.split(",")
-        known = [found for found in _output_names(body, namespace) if found not in taken]
-        return name, [found for found in known if found.startswith(name)]
-    if _takes_value(previous, REMOTE_OPTIONS):
+    used = [word for word in words[:-1] if word]
+    previous = used[-1] if used else ""
+    flag, glue, value = fragment.partition("=")
+    option = _option(flag if glue else previous, options)
+    if option is not None and option.takes_value:
+        return _values(option, value if glue else fragment, body, candidates)
+    places = [option for option in options if option.is_positional]
+    given = _positions(used, options)
+    takes_code = not places
+    if takes_code and (given or (fragment and not fragment.startswith("-"))):
+        return _NOTHING  # the code after the options is Python's to complete
+    found = _flags(fragment, options, used)
+    fragment_of_place = fragment
+    if not fragment.startswith("-") and places:
+        place = places[min(given, len(places) - 1)]
+        if given < len(places) or place.settings.get("nargs") == "*":
+            fragment_of_place, values = _values(place, fragment, body, candidates)
+            found = [*values, *found]
+    return fragment_of_place, found
+
+
+def _option(flag: str, options: Iterable[MagicOption]) -> MagicOption | None:
+    return next((option for option in options if flag in option.flags and flag.startswith("-")), None)
+
+
+def _positions(used: list[str], options: Iterable[MagicOption]) -> int:
+    """Return how many words stand for themselves, neither flags nor their values."""
+    number = 0
+    for before, word in zip(["", *used], used, strict=False):
+        option = _option(before, options)
+        if not word.startswith("-") and (option is None or not option.takes_value):
+            number += 1
+    return number
+
+
+def _values(option: MagicOption, fragment: str, body: str, candidates: Candidates) -> tuple[str, list[str]]:
+    if not option.completes:
         return fragment, []
-    return fragment, _flags(fragment, REMOTE_OPTIONS, used=words)
-
-
-def _of_jray(arguments: str) -> tuple[str, list[str]]:
-    words = arguments.split(" ")
-    fragment = words[-1]
-    if fragment.startswith("-"):
-        return fragment, _flags(fragment, JRAY_OPTIONS, used=words)
-    is_first = not any(words[:-1])
-    return fragment, [name for name in JRAY_COMMANDS if name.startswith(fragment)] if is_first else []
+    known = candidates(option.completes, body)
+    if option.completes == "outputs":
+        *taken, fragment = fragment.split(",")
+        known = [name for name in known if name not in taken]
+    return fragment, [name for name in known if name.startswith(fragment)]
 
 
 def _flags(fragment: str, options: Iterable[MagicOption], used: list[str]) -> list[str]:
     found = []
     for option in options:
-        flags = [flag for flag in option.flags if flag.startswith("-")]
-        if not any(flag in used[:-1] for flag in flags):
-            found += [
-                flag for flag in flags if flag.startswith(fragment) and (fragment or flag.startswith("--"))
-            ]
+        if option.is_positional or any(flag in used for flag in option.flags):
+            continue
+        found += [
+            flag for flag in option.flags if flag.startswith(fragment) and (fragment or flag.startswith("--"))
+        ]
     return found
-
-
-def _takes_value(word: str, options: Iterable[MagicOption]) -> bool:
-    return any(word in option.flags and option.settings.get("action") != "store_true" for option in options)
-
-
-def _output_names(body: str, namespace: Mapping[str, Any]) -> list[str]:
-    """Return what the cell assigns; of a cell that can't be read yet, the notebook's own names."""
-    try:
-        return list(analyze(body).assigns)
-    except SyntaxError:
-        return sorted(name for name in namespace if not name.startswith("_"))
 
 
 class ArgumentMatcher:
     """The matcher of one shell."""
 
-    def __init__(self, shell: Any) -> None:
+    def __init__(
+        self, shell: Any, tables: Callable[[], Tables], commands: CommandTable, candidates: Candidates
+    ) -> None:
         @context_matcher(identifier="jray.magic_arguments")
         def match(context: CompletionContext) -> dict[str, Any]:
             fragment, found = complete(
-                context.full_text, context.cursor_line, context.cursor_position, shell.user_ns
+                context.full_text,
+                context.cursor_line,
+                context.cursor_position,
+                tables(),
+                commands,
+                candidates,
             )
             # other matchers would offer files and variables where an option belongs
             return {

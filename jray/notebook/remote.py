@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from jray._core.frontend import Frontend, Output, OutputKind
 from jray.notebook import shipment as shipments
-from jray.notebook.remote_cell import CellCode, CellOutcome, run_cell
+from jray.notebook.remote_cell import CellCode, CellOutcome, run_cell, run_cell_inside
 from jray.notebook.shipment import Shipment
 
 
@@ -24,6 +24,8 @@ class Runtime(Protocol):
     def shutdown(self) -> None: ...
     def is_initialized(self) -> bool: ...
     def remote(self, function: Any) -> Any: ...
+    def get_actor(self, name: str) -> Any: ...
+    def kill(self, handle: Any) -> None: ...
     def get(self, refs: Any, *, timeout: float | None = None) -> Any: ...
     def cancel(self, ref: Any) -> None: ...
     def nodes(self) -> list[dict[str, Any]]: ...
@@ -41,6 +43,12 @@ class CellRequest:
     name: str
     timeout_s: float | None
     returns_refs: bool
+    #: the handle of the actor in which the cell runs; None: it is a task of its own
+    actor: Any = None
+
+    @property
+    def num_returns(self) -> int:
+        return 2 if self.code.is_lenient else 1 + len(self.code.outputs)
 
 
 def source_name(label: str, text: str) -> str:
@@ -56,10 +64,20 @@ def submit(runtime: Runtime, request: CellRequest) -> list[Any]:
         TypeError: a captured value cannot be pickled; the message names the variable.
     """
     code, shipment = request.code, request.shipment
-    options = {**request.options, "name": request.name, "num_returns": 1 + len(code.outputs)}
-    task = runtime.remote(run_cell).options(**options)
+    options = {**request.options, "name": request.name, "num_returns": request.num_returns}
+    arguments: tuple[Any, ...] = (
+        code,
+        shipment.values,
+        tuple(shipment.resolved),
+        *shipment.resolved.values(),
+    )
+    if request.actor is None:
+        task = runtime.remote(run_cell).options(**options)
+    else:
+        task = request.actor.__ray_call__.options(**options)
+        arguments = (run_cell_inside, *arguments)
     try:
-        refs = task.remote(code, shipment.values, tuple(shipment.resolved), *shipment.resolved.values())
+        refs = task.remote(*arguments)
     except TypeError:
         found = shipments.culprit(shipment)
         if found is None:
@@ -67,7 +85,7 @@ def submit(runtime: Runtime, request: CellRequest) -> list[Any]:
         name, error = found
         message = f"The cell uses `{name}`, which cannot be sent to a worker. {error}"
         raise _shown_as(TypeError(message), [f"TypeError: {message}"]) from None
-    return list(refs) if code.outputs else [refs]
+    return list(refs) if request.num_returns > 1 else [refs]
 
 
 def wait(runtime: Runtime, request: CellRequest, refs: list[Any]) -> tuple[CellOutcome, dict[str, Any]]:
@@ -86,6 +104,8 @@ def wait(runtime: Runtime, request: CellRequest, refs: list[Any]) -> tuple[CellO
     except KeyboardInterrupt as interrupt:
         stop(runtime, refs)
         raise _shown_as(interrupt, [f"KeyboardInterrupt: {request.name} was cancelled."])  # noqa: B904 -- the same one
+    if request.code.is_lenient:
+        return outcome, values[0]
     values = refs[1:] if request.returns_refs else values
     return outcome, dict(zip(request.code.outputs, values, strict=True))
 
@@ -149,7 +169,11 @@ class RemoteCell:
             values.append((yield from ref.__await__()))  # noqa: PERF401 -- no `yield` in comprehensions
         return dict(zip(self.refs, values[1:], strict=True))
 
-    def show_when_done(self, frontend: Callable[[], Frontend]) -> None:
+    def held_refs(self) -> list[Any]:
+        """Return the references that this keeps alive."""
+        return list(self._refs)
+
+    def show_when_done(self, frontend: Callable[[], Frontend], *, with_error: bool = True) -> None:
         """Show what the cell displays, or its error, under the cell that runs now."""
         cell = frontend().cell
         task_id = self._refs[0].task_id().hex()
@@ -158,6 +182,8 @@ class RemoteCell:
             self._ended.set()
             if self._timer is not None:
                 self._timer.cancel()
+            if not with_error and future.exception() is not None:
+                return  # it is told by whoever asks for the value
             for kind, text, data in _endings(future):
                 frontend().write(Output(cell, kind, text, data, self.name, 0, task_id))
 

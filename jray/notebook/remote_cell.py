@@ -19,6 +19,7 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+from jray._core import serialization
 from jray.notebook.mime import MimeBundle, bundle_of
 from jray.notebook.publisher import publish_open_figures, publishing
 
@@ -39,6 +40,8 @@ class CellCode:
     shows_last: bool  #: whether the value of a last expression is shown
     is_quiet: bool  #: whether prints and displays are dropped
     unknown: tuple[str, ...]  #: names that the notebook did not have when the cell was sent
+    #: whether the outputs come in one dict, without those that were not assigned or can't travel
+    is_lenient: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class CellOutcome:
     """What a remote cell gives back beside its outputs."""
 
     bundles: tuple[MimeBundle, ...]  #: what it displayed, in order
+    #: (name, why) of the outputs of a lenient cell that can't travel
+    left_behind: tuple[tuple[str, str], ...] = ()
 
 
 def run_cell(code: CellCode, names: dict[str, Any], resolved: tuple[str, ...], *values: Any) -> Any:
@@ -83,10 +88,39 @@ def run_cell(code: CellCode, names: dict[str, Any], resolved: tuple[str, ...], *
         publish_open_figures(but=shown)
         bundle = None if shown is None else bundle_of(shown)
         bundles = [*publisher.bundles, *([] if bundle is None else [bundle])]
-    outcome = CellOutcome(() if code.is_quiet else tuple(bundles))
+    shown_bundles = () if code.is_quiet else tuple(bundles)
+    if code.is_lenient:
+        found, left_behind = _what_can_travel(namespace, code.outputs)
+        return CellOutcome(shown_bundles, left_behind), found
+    outcome = CellOutcome(shown_bundles)
     if not code.outputs:
         return outcome
     return (outcome, *(_output(namespace, name) for name in code.outputs))
+
+
+def run_cell_inside(
+    actor: Any, code: CellCode, names: dict[str, Any], resolved: tuple[str, ...], *values: Any
+) -> Any:
+    """Run *code* in the process of an actor, which it calls ``self``: see `run_cell`."""
+    return run_cell(code, {**names, "self": actor}, resolved, *values)
+
+
+def _what_can_travel(
+    namespace: dict[str, Any], names: tuple[str, ...]
+) -> tuple[dict[str, Any], tuple[tuple[str, str], ...]]:
+    """Return (values by name, the names that can't be sent and why); names without a value are left out."""
+    values: dict[str, Any] = {}
+    left_behind: list[tuple[str, str]] = []
+    for name in names:
+        if name not in namespace:
+            continue
+        try:
+            serialization.serialize(namespace[name])
+        except TypeError as error:
+            left_behind.append((name, str(error).partition("\n")[0]))
+        else:
+            values[name] = namespace[name]
+    return values, tuple(left_behind)
 
 
 def register_source(code: CellCode) -> None:
@@ -113,6 +147,12 @@ def compile_cell(code: CellCode) -> types.CodeType:
 def _execute(code: CellCode, namespace: dict[str, Any]) -> Any:
     result = eval(compile_cell(code), namespace)  # noqa: S307 -- running the user's cell is the point
     if inspect.iscoroutine(result):
+        if asyncio._get_running_loop() is not None:
+            result.close()
+            raise RuntimeError(
+                "A cell with `await` at its top level cannot run inside an asynchronous actor, whose loop runs already. "
+                "Call one of its methods and await the ref in the notebook."
+            )
         asyncio.run(result)
     return namespace.pop(_LAST, None)
 

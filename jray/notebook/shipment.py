@@ -6,7 +6,7 @@ import builtins
 import dataclasses
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from jray._core import serialization
@@ -35,12 +35,20 @@ class Shipment:
     unknown: tuple[str, ...]
 
 
-def gather(analysis: CellAnalysis, namespace: Mapping[str, Any], *, resolve: bool) -> Shipment:
-    """Look up the names that the cell reads."""
+def gather(
+    analysis: CellAnalysis,
+    namespace: Mapping[str, Any],
+    *,
+    resolve: bool,
+    provided: Collection[str] = (),
+) -> Shipment:
+    """Look up the names that the cell reads; those *provided* it finds where it runs."""
     values: dict[str, Any] = {}
     resolved: dict[str, Any] = {}
     unknown: list[str] = []
     for name in analysis.reads:
+        if name in provided:
+            continue
         if name not in namespace:
             if not hasattr(builtins, name) and name not in _WORKERS_OWN:
                 unknown.append(name)

@@ -128,6 +128,7 @@ TESTS: dict[str, dict[str, str]] = {
         "test_a_generator_whose_worker_dies_ends_with_an_error": _DIES,
     },
     "test_get_wait.py": {
+        "test_a_timeout_of_minus_one_is_none": _LATER,
         "test_get_raises_without_waiting_for_the_rest": _LATER,
         "test_get_with_timeout_zero_polls": _LATER,
         "test_a_timeout_leaves_the_task_running": _LATER,
@@ -251,6 +252,7 @@ TESTS: dict[str, dict[str, str]] = {
         "test_a_log_file_is_read_by_name": _NO_LOGS,
         "test_a_worker_that_was_killed_is_told_dead": _PID,
         "test_a_process_that_does_not_answer_is_said": _PID,
+        "test_a_call_may_say_how_long_it_waits_for_answers": _PID,
         "test_a_log_is_followed": _NO_LOGS,
         "test_a_log_that_cannot_be_found_is_said": _NO_LOGS,
     },

@@ -82,6 +82,21 @@ def test_a_timeout_leaves_the_task_running(bench: Bench) -> None:
     assert jray.get(ref, timeout=30) == "value"
 
 
+def test_a_timeout_of_minus_one_is_none(bench: Bench) -> None:
+    """-1 stands for no limit, as in Ray; it does not raise at once."""
+    gate = bench.gate()
+
+    @jray.remote
+    def late() -> int:
+        gate.wait()
+        return 5
+
+    ref = late.remote()
+    threading.Timer(0.2, gate.open).start()
+    assert jray.get(ref, timeout=-1) == 5
+    assert jray.get([ref], timeout=-1) == [5]
+
+
 @pytest.mark.sentences("S66")
 def test_a_timeout_is_also_pythons_timeout() -> None:
     """GetTimeoutError is a TimeoutError and a RayError."""

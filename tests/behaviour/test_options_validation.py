@@ -171,6 +171,21 @@ def test_an_unknown_field_of_an_environment_is_refused_at_the_call() -> None:
 
 
 @pytest.mark.sentences("S150")
+@pytest.mark.only("jray", "Ray has them")
+def test_what_only_ray_can_do_is_refused_at_the_call() -> None:
+    """Not at decoration: the same program may run on Ray."""
+
+    @jray.remote(label_selector={"zone": "a"})
+    def placed() -> None: ...
+
+    @jray.remote(placement_group_bundle_index=1)
+    class Placed: ...
+
+    for call in (placed.remote, Placed.remote):
+        with pytest.raises(NotImplementedError, match="jray does not support"):
+            call()
+
+
 def test_options_have_remote_and_nothing_to_get() -> None:
     """What `.options` gives can be called by `.remote()` only."""
     wrapped = jray.remote(function).options(num_cpus=0)

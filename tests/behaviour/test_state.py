@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import jray
+from jray.job_config import JobConfig
 from jray.util import state
 from jray.util.state import common
 from jray.util.state.exception import RayStateApiException
@@ -121,6 +123,26 @@ def test_an_actor_is_told() -> None:
     told = existing(state.get_actor(actor._actor_id.hex()))
     assert (told.name, told.num_restarts, told.is_detached) == ("told", 0, False)
     jray.kill(actor)
+
+
+def test_an_actor_is_told_by_the_name_that_its_class_gives_it() -> None:
+    """Only where the class says how: an instance of any other has none."""
+
+    @jray.remote
+    class Named:
+        def __repr__(self) -> str:
+            return "called so"
+
+        def ready(self) -> None: ...
+
+    @jray.remote
+    class Plain:
+        def ready(self) -> None: ...
+
+    actors = [Named.remote(), Plain.remote()]
+    jray.get([actor.ready.remote() for actor in actors])
+    names = [existing(state.get_actor(actor._actor_id.hex())).repr_name for actor in actors]
+    assert names == ["called so", ""]
 
 
 def test_a_dead_actor_is_told_with_its_cause() -> None:
@@ -566,6 +588,7 @@ def test_a_process_that_does_not_answer_is_said(
     actor = Watched.remote()
     pid = jray.get(actor.pid.remote())
     os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
     try:
         with pytest.raises(RayStateApiException, match=f"{pid}.*raise_on_missing_output=False"):
             state.list_tasks()
@@ -574,6 +597,32 @@ def test_a_process_that_does_not_answer_is_said(
             state.list_tasks(raise_on_missing_output=False, _explain=True)
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.only("jray", "a stopped worker of Ray is not asked")
+def test_a_call_may_say_how_long_it_waits_for_answers(
+    monkeypatch: pytest.MonkeyPatch, fresh: Callable[..., Any]
+) -> None:
+    """Its timeout is honoured, and not the setting."""
+    monkeypatch.setenv("JRAY_REPORT_TIMEOUT_S", "3600")
+    fresh()
+    actor = Watched.remote()
+    pid = jray.get(actor.pid.remote())
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    try:
+        with pytest.raises(RayStateApiException, match=str(pid)):
+            state.list_tasks(timeout=0.1)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.only("jray", "Ray adds facts of its own")
+def test_a_job_is_told_with_its_metadata_and_environment(fresh: Callable[..., Any]) -> None:
+    fresh(job_config=JobConfig(metadata={"team": "a"}), runtime_env={"env_vars": {"KEY": "value"}})
+    (job,) = state.list_jobs(detail=True)
+    assert job.metadata == {"team": "a"}
+    assert job.runtime_env == {"env_vars": {"KEY": "value"}}
 
 
 # -- logs -------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 
 import jray
 from jray._core.refs import current
+from jray._private import internal_api
 from jray.exceptions import ObjectFreedError
 from tests.behaviour.support import Bench, wait_until
 from tests.cluster.processes import Cluster
@@ -30,6 +31,17 @@ def test_bytes_that_nobody_looks_at_go_at_once(cluster: Cluster) -> None:
     assert used_bytes() == 0
     with pytest.raises(ObjectFreedError, match="free"):
         jray.get(ref)
+
+
+def test_rays_name_for_it_is_there_too(cluster: Cluster) -> None:
+    ref = jray.put(np.ones(500_000))
+    internal_api.free(ref)
+    assert used_bytes() == 0
+    internal_api.free([], local_only=True)
+    with pytest.raises(TypeError, match="ObjectRef"):
+        internal_api.free([1])  # type: ignore[list-item]
+    with pytest.raises(AttributeError, match="list_objects"):
+        _ = internal_api.memory_summary
 
 
 def test_bytes_under_a_view_stay_until_it_is_gone(cluster: Cluster) -> None:

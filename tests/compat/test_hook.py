@@ -222,3 +222,21 @@ def test_it_does_not_stand_in_where_jray_runs_on_ray(monkeypatch: pytest.MonkeyP
     with pytest.raises(RuntimeError, match="JRAY_ENGINE"):
         compat.install()
     assert SITE not in sys.path
+
+
+def test_the_stand_in_is_no_ray_to_join(tmp_path: Path) -> None:
+    """The engine that needs Ray itself says so, and does not run jray on jray."""
+    (tmp_path / "program.py").write_text("import ray, jray\njray.init(engine='ray')\n")
+    environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-m", "jray.compat", str(tmp_path / "program.py")],
+        env=environment,
+        cwd=Path(SITE).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "ImportError" in done.stderr
+    assert "stand-in" in done.stderr

@@ -9,7 +9,7 @@ import os
 import queue
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,13 +17,18 @@ from typing import Any
 import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
+from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
 from traitlets.config import Config
 
 from jray import exceptions
 from jray._core import serialization
 from jray._core.refs import ObjectRef
+from jray.notebook.candidates import LiveCandidates
+from jray.notebook.cells import CellTable
+from jray.notebook.command_table import COMMANDS
 from jray.notebook.completion import ArgumentMatcher
+from jray.notebook.context import Context
 from jray.notebook.magics import JrayMagics
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +106,11 @@ class FakeRuntime:
         ref = self._new_ref()
         self._values[ref._id].set_result(value)
         return ref
+
+    def get_actor(self, name: str) -> Any:
+        raise ValueError(name)
+
+    def kill(self, handle: Any) -> None: ...
 
     def get(self, refs: Any, *, timeout: float | None = None) -> Any:
         if self.get_raises is not None:
@@ -189,18 +199,28 @@ def runtime() -> FakeRuntime:
 
 
 @pytest.fixture
-def magic_shell(shell: InteractiveShell, runtime: FakeRuntime) -> InteractiveShell:
+def magic_shell(shell: InteractiveShell, runtime: FakeRuntime) -> Iterator[InteractiveShell]:
     """A shell with jray's magics over the fake runtime."""
-    shell.register_magics(JrayMagics(shell, runtime))
-    ArgumentMatcher(shell).install()
-    return shell
+    context = Context(shell, runtime, CellTable())
+    magics = JrayMagics(shell, runtime, context)
+    shell.register_magics(magics)
+    ArgumentMatcher(shell, magics.option_tables, COMMANDS, LiveCandidates(context)).install()
+    yield shell
+    magics.remove()
 
 
 class Kernel:
     """A real kernel and what it says, by the cell that made it say so."""
 
-    def __init__(self, **environment: str) -> None:
-        self._manager = KernelManager(kernel_name="python3")
+    def __init__(self, kernel_dirs: Sequence[Path] = (), **environment: str) -> None:
+        specs = (
+            KernelSpecManager(kernel_dirs=[str(folder) for folder in kernel_dirs]) if kernel_dirs else None
+        )
+        self._manager = (
+            KernelManager(kernel_name="python3")
+            if specs is None
+            else KernelManager(kernel_name="jray", kernel_spec_manager=specs)
+        )
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(("JPY_", "JRAY_"))
@@ -302,8 +322,8 @@ def make_kernel() -> Iterator[Callable[..., Kernel]]:
     """A way to start kernels with an environment of their own."""
     made: list[Kernel] = []
 
-    def make(**environment: str) -> Kernel:
-        made.append(Kernel(**environment))
+    def make(kernel_dirs: Sequence[Path] = (), **environment: str) -> Kernel:
+        made.append(Kernel(kernel_dirs, **environment))
         return made[-1]
 
     yield make

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import linecache
+import os
 import subprocess
 import sys
 import threading
 import traceback
+import types
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,10 @@ from IPython.core.interactiveshell import InteractiveShell
 from jray import exceptions
 from jray._core.frontend import Output, get_frontend, set_frontend
 from jray._core.refs import ObjectRef
+from jray.notebook.arguments import REMOTE_OPTIONS, split_options
+from jray.notebook.candidates import addresses
+from jray.notebook.command_table import COMMANDS
+from jray.notebook.completion import complete
 from jray.notebook.remote import RemoteCell
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -499,6 +506,237 @@ def test_an_asynchronous_cell_can_be_cancelled(
     assert cancelled.wait(10)
 
 
+# --- %remote ---------------------------------------------------------------------------------------
+
+
+def test_a_line_that_is_an_expression_gives_a_ref_at_once(
+    magic_shell: InteractiveShell, runtime: Any
+) -> None:
+    """`ref = %remote f(3)` waits for nothing; options come before the code."""
+    runtime.holds = True
+    magic_shell.user_ns["n"] = 20
+    ref = magic_shell.run_line_magic("remote", "--num-cpus 2 n + 1")
+    assert isinstance(ref, ObjectRef)
+    assert runtime.options["num_cpus"] == 2
+    runtime.run_waiting()
+    assert runtime.get(ref) == 21
+
+
+def test_a_line_that_is_a_statement_runs_as_a_cell(magic_shell: InteractiveShell) -> None:
+    """`%remote -o x x = 5` waits, and brings the name back."""
+    assert magic_shell.run_line_magic("remote", "-o x x = 5") is None
+    assert magic_shell.user_ns["x"] == 5
+
+
+def test_what_an_expression_displays_appears_when_it_ends(
+    magic_shell: InteractiveShell, runtime: Any, frontend: RecordingFrontend
+) -> None:
+    """Its value is the ref's, and is not shown beside; an error is the ref's too."""
+    runtime.holds = True
+    good = magic_shell.run_line_magic("remote", "display(7) or 5")
+    bad = magic_shell.run_line_magic("remote", "1 / 0")
+    runtime.run_waiting()
+    (output,) = frontend.outputs
+    assert output.data is not None
+    assert output.data["data"] == {"text/plain": "7"}
+    assert runtime.get(good) == 5
+    with pytest.raises(ZeroDivisionError):
+        runtime.get(bad)
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "code"),
+    [
+        ("f(3)", [], "f(3)"),
+        ("--num-cpus 2 f(-3)", ["--num-cpus", "2"], "f(-3)"),
+        ("-o x,y x = y = 1", ["-o", "x,y"], "x = y = 1"),
+        ("--resolve --name 'two words' it's", ["--resolve", "--name", "'two words'"], "it's"),
+        ("--num-cpus=2 -- -x", ["--num-cpus=2"], "-x"),
+        ("", [], ""),
+    ],
+)
+def test_options_end_where_the_code_begins(line: str, words: list[str], code: str) -> None:
+    """Code is never split into words, whatever quotes are in it."""
+    assert split_options(line, REMOTE_OPTIONS) == (words, code)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"), [("", "takes code"), ("--ref f", "at once anyway"), ("--async f", "at once anyway")]
+)
+def test_a_line_without_sense_is_refused(magic_shell: InteractiveShell, line: str, message: str) -> None:
+    """No code, and options that say what an expression does anyway."""
+    magic_shell.user_ns["f"] = 1
+    with pytest.raises(UsageError, match=message):
+        magic_shell.run_line_magic("remote", line)
+
+
+# --- --actor ---------------------------------------------------------------------------------------
+
+
+class FakeActor:
+    """A living actor: runs what `__ray_call__` is given with an object as `self`."""
+
+    def __init__(self, runtime: Any, instance: Any) -> None:
+        def call(function: Any, *arguments: Any) -> Any:
+            run = runtime.remote(lambda *given: function(instance, *given))
+            return run.options(**runtime.options).remote(*arguments)
+
+        def options(**given: Any) -> Any:
+            runtime.options = given
+            return types.SimpleNamespace(remote=call)
+
+        self.__ray_call__ = types.SimpleNamespace(options=options)
+
+
+def test_a_cell_runs_inside_an_actor(magic_shell: InteractiveShell, runtime: Any) -> None:
+    """It calls the actor `self`; the notebook's own `self` is not sent."""
+    instance = types.SimpleNamespace(n=1)
+    runtime.get_actor = lambda name: FakeActor(runtime, instance)
+    magic_shell.user_ns["self"] = threading.Lock()
+    run(magic_shell, "--actor bob -o seen", "self.n += 1\nseen = self.n")
+    assert (instance.n, magic_shell.user_ns["seen"]) == (2, 2)
+    assert set(runtime.options) == {"name", "num_returns"}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--actor nobody", "no living actor was made with it as its name"),
+        ("--actor bob --num-cpus 1", "--num-cpus: the actor has its own"),
+        ("--actor bob --retries 1 --retry-exceptions", "--max-retries, --retry-exceptions: the actor"),
+    ],
+)
+def test_an_actor_that_is_not_there_is_said(magic_shell: InteractiveShell, line: str, message: str) -> None:
+    """And so are options that an actor's call has not."""
+    with pytest.raises(UsageError, match=message):
+        run(magic_shell, line, "1")
+
+
+# --- %%autoremote ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def auto_shell(magic_shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> InteractiveShell:
+    """A shell in which `%autoremote on` has run."""
+    magic_shell.run_cell("%autoremote on --num-cpus 2")
+    capsys.readouterr()
+    return magic_shell
+
+
+def test_autoremote_sends_plain_cells(
+    auto_shell: InteractiveShell, runtime: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What they assign comes back, what can't is named, and each says loudly where it ran."""
+    auto_shell.run_cell("import threading\nx = 4\nlock = threading.Lock()\nx * 2").raise_error()
+    assert runtime.options["num_cpus"] == 2
+    assert auto_shell.user_ns["x"] == 4
+    assert "lock" not in auto_shell.user_ns
+    said = capsys.readouterr().err
+    assert said.startswith("jray: %autoremote is ON")
+    assert "lock stays on the worker: Cannot serialize" in said
+    assert [bundle["text/plain"] for bundle in shown(auto_shell)] == ["8"]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "%time 1",
+        "# why\n%time 1",
+        "%%time\nx = 1",
+        "!true",
+        "x?",
+        "",
+        "# a remark",
+        "status = %autoremote",
+        "x = (",
+    ],
+)
+def test_autoremote_leaves_ipythons_cells_here(auto_shell: InteractiveShell, runtime: Any, cell: str) -> None:
+    """Magics, commands and help belong to the notebook, and what is no Python gets its usual error."""
+    auto_shell.run_cell(cell)
+    assert runtime.options == {}
+
+
+def test_autoremote_goes_off_without_a_trace(auto_shell: InteractiveShell, runtime: Any) -> None:
+    """Cells run here again, and the shell has nothing of it left."""
+    auto_shell.run_cell("%autoremote off")
+    auto_shell.run_cell("x = 1")
+    assert runtime.options == {}
+    assert not any("autoremote" in repr(found).lower() for found in auto_shell.input_transformers_cleanup)
+
+
+def test_autoremote_tells_its_state(
+    magic_shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without an argument it says which it is, and an option without `on` is enough to switch it on."""
+    magic_shell.run_cell("%autoremote")
+    assert capsys.readouterr().out.startswith("jray: %autoremote is off")
+    magic_shell.run_cell("%autoremote --num-cpus 1")
+    assert capsys.readouterr().out.startswith("jray: %autoremote is ON with --num-cpus 1")
+    with pytest.raises(UsageError, match="options are for %autoremote on"):
+        magic_shell.run_line_magic("autoremote", "off --quiet")
+
+
+# --- jray.new_magic --------------------------------------------------------------------------------
+
+
+def new_magic(shell: InteractiveShell, name: str, **options: Any) -> None:
+    shell.magics_manager.registry["JrayMagics"].add(name, options)
+
+
+def test_a_magic_of_ones_own_has_its_defaults(magic_shell: InteractiveShell, runtime: Any) -> None:
+    """What the cell says comes first; the line form gives a ref, whatever names cells bring back."""
+    new_magic(magic_shell, "gpu", num_gpus=1, memory="1GiB", output=["q", "r"])
+    magic_shell.run_cell_magic("gpu", "", "q = 1\nr = 2")
+    assert (runtime.options["num_gpus"], runtime.options["memory"]) == (1, 2**30)
+    assert (magic_shell.user_ns["q"], magic_shell.user_ns["r"]) == (1, 2)
+    magic_shell.run_cell_magic("gpu", "--num-gpus 2 -o s", "s = 3")
+    assert runtime.options["num_gpus"] == 2
+    assert magic_shell.user_ns["s"] == 3
+    assert runtime.get(magic_shell.run_line_magic("gpu", "q + 1")) == 2
+
+
+@pytest.mark.filterwarnings("ignore::IPython.core.completer.ProvisionalCompleterWarning")
+def test_a_magic_of_ones_own_has_help_and_completion(magic_shell: InteractiveShell) -> None:
+    """Made from the same table, with the defaults in it; given again, the newer counts."""
+    new_magic(magic_shell, "gpu", num_gpus=4)
+    new_magic(magic_shell, "gpu", num_gpus=1)
+    assert completions(magic_shell, "%%gpu --num-g") == ["--num-gpus"]
+    assert completions(magic_shell, "%gpu --num-g") == ["--num-gpus"]
+    text = magic_shell.find_magic("gpu", "cell").__doc__
+    assert "%%gpu [options]" in text
+    assert "GPUs to reserve (here: 1)." in text
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "message"),
+    [
+        ("gpu", {"num_gpu": 1}, TypeError, "did you mean 'num_gpus'"),
+        ("gpu", {"num_gpus": "many"}, TypeError, "'many' is not a number"),
+        ("gpu", {"quiet": 1}, TypeError, "quiet is a switch"),
+        ("gpu", {"memory": {}}, TypeError, "memory takes no dict"),
+        ("no-name", {}, ValueError, "not a name for a magic"),
+        ("time", {}, ValueError, "There is a magic %time already"),
+        ("remote", {}, ValueError, "There is a magic %remote already"),
+    ],
+)
+def test_a_wrong_magic_is_refused(
+    magic_shell: InteractiveShell, name: str, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    """An option that does not exist, a value of the wrong type, a name that is taken."""
+    with pytest.raises(error, match=message):
+        new_magic(magic_shell, name, **options)
+
+
+def test_magics_go_with_the_extension(magic_shell: InteractiveShell) -> None:
+    """Those that users made, too."""
+    new_magic(magic_shell, "gpu")
+    magic_shell.magics_manager.registry["JrayMagics"].remove()
+    assert not {"gpu", "jray", "remote", "actor"} & {
+        name for kind in magic_shell.magics_manager.magics.values() for name in kind
+    }
+
+
 # --- %jray -----------------------------------------------------------------------------------------
 
 
@@ -530,16 +768,29 @@ def test_status_of_nothing_starts_nothing(magic_shell: InteractiveShell, runtime
 
 def test_start_and_stop(magic_shell: InteractiveShell, runtime: Any) -> None:
     """They are jray.init and jray.shutdown with the options given."""
+    runtime.is_up = False
     magic_shell.run_line_magic("jray", "start --num-cpus 2 --resources lic=1")
     assert runtime.started_with == (None, {"num_cpus": 2, "resources": {"lic": 1.0}})
-    magic_shell.run_line_magic("jray", "start --address auto")
-    assert runtime.started_with == ("auto", {})
+    with pytest.raises(UsageError, match="jray runs in this notebook already"):
+        magic_shell.run_line_magic("jray", "start")
     assert magic_shell.run_line_magic("jray", "stop") is None
     assert not runtime.is_up
+    magic_shell.run_line_magic("jray", "start --address auto")
+    assert runtime.started_with == ("auto", {})
+    magic_shell.run_line_magic("jray", "stop")
+    magic_shell.run_line_magic("jray", "connect /run/head.sock")
+    assert runtime.started_with == ("/run/head.sock", {})
 
 
 @pytest.mark.parametrize(
-    ("line", "message"), [("bogus", "invalid choice"), ("stop --num-cpus 1", "only for %jray start")]
+    ("line", "message"),
+    [
+        ("bogus", "no command 'bogus'"),
+        ("taks", "did you mean 'tasks'"),
+        ("stop --num-cpus 1", "unrecognized arguments: --num-cpus 1"),
+        ("connect", "required: ADDRESS"),
+        ("help taks", "did you mean 'tasks'"),
+    ],
 )
 def test_a_wrong_command_is_refused(magic_shell: InteractiveShell, line: str, message: str) -> None:
     """A command that does not exist, and an option that the command does not take."""
@@ -550,11 +801,32 @@ def test_a_wrong_command_is_refused(magic_shell: InteractiveShell, line: str, me
 # --- help and completion ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "name"), [("cell", "remote"), ("line", "jray")])
-def test_help_lists_every_option(magic_shell: InteractiveShell, kind: str, name: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "name", "file"),
+    [
+        ("cell", "remote", "remote"),
+        ("line", "remote", "remote-line"),
+        ("line", "jray", "jray"),
+        ("cell", "actor", "actor"),
+        ("cell", "autoremote", "autoremote"),
+        ("line", "autoremote", "autoremote-line"),
+    ],
+)
+def test_help_lists_every_option(magic_shell: InteractiveShell, kind: str, name: str, file: str) -> None:
     """The help is made from the option table; a change of it is a change of this file."""
     text = (magic_shell.find_magic(name, kind).__doc__ or "").rstrip() + "\n"
-    assert text == (GOLDEN / f"{name}.txt").read_text()
+    assert text == (GOLDEN / f"{file}.txt").read_text()
+
+
+def test_each_command_has_help_of_its_own(
+    magic_shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`%jray help NAME` lists the options of that command; all of them are one file."""
+    names = [command.name for command in COMMANDS]
+    for name in names:
+        magic_shell.run_line_magic("jray", f"help {name}")
+        sys.stdout.write("\n")
+    assert capsys.readouterr().out == (GOLDEN / "commands.txt").read_text()
 
 
 def completions(shell: InteractiveShell, text: str, *, cursor: int | None = None) -> list[str]:
@@ -572,9 +844,16 @@ def completions(shell: InteractiveShell, text: str, *, cursor: int | None = None
         ("%%remote --num-cpus 2 --nu", ["--num-gpus"]),
         ("%%remote --as", ["--async"]),
         ("%%remote -o a --q", ["--quiet"]),
+        ("%remote --nu", ["--num-cpus", "--num-gpus"]),
+        ("%%actor counter --max", ["--max-concurrency", "--max-restarts", "--max-task-retries"]),
+        ("%autoremote o", ["on", "off"]),
         ("%jray st", ["status", "start", "stop"]),
         ("x = %jray sta", ["status", "start"]),
         ("%jray start --ad", ["--address"]),
+        ("%jray tasks --s", ["--state"]),
+        ("%jray tasks --state f", ["finished", "failed"]),
+        ("%jray tasks --state=w", ["waiting"]),
+        ("%jray help ta", ["tasks"]),
     ],
 )
 def test_options_complete(magic_shell: InteractiveShell, text: str, expected: list[str]) -> None:
@@ -597,6 +876,64 @@ def test_output_names_complete_from_the_cell(
 ) -> None:
     """After -o the names come that the cell below assigns, those already listed left out."""
     assert completions(magic_shell, f"{line}\n{body}", cursor=len(line)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("%jray cancel ", ("", ["In[4]", "--all", "--force"])),
+        ("%jray cancel In", ("In", ["In[4]"])),
+        ("%jray cancel In[4] ", ("", ["--all", "--force"])),
+        ("%jray why re", ("re", ["refs"])),
+        ("%jray why refs re", ("re", ["refs"])),
+        ("%%remote --actor c", ("c", ["counter"])),
+        ("%%remote --actor=c", ("c", ["counter"])),
+        ("%jray connect /", ("/", ["/run/head.sock"])),
+        ("%jray free --out r", ("r", ["refs"])),
+        ("%jray stop ", ("", [])),
+        ("%jray bogus ", ("", [])),
+        ("%remote f", ("", [])),
+        ("%remote --num-cpus 1 f", ("", [])),
+        ("%%remote --num-cpus ", ("", [])),
+        ("%time x", ("", [])),
+        ("5 % 3 ", ("", [])),
+    ],
+)
+def test_values_complete_from_what_there_is(text: str, expected: tuple[str, list[str]]) -> None:
+    """Cells, variables, actors and addresses come where they can stand, and no place is filled twice."""
+    known = {
+        "cancellable": ["In[4]"], "refs": ["refs"], "actors": ["counter"], "addresses": ["/run/head.sock"],
+        "held": ["refs"],
+    }  # fmt: skip
+    tables = {"%%remote": REMOTE_OPTIONS, "%remote": REMOTE_OPTIONS}
+    found = complete(text, 0, len(text), tables, COMMANDS, lambda kind, _: known[kind])
+    if expected == ("", []):
+        assert found[1] == []
+    else:
+        assert found == expected
+
+
+def test_addresses_are_those_of_living_heads_of_this_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest first; none of the dead, of broken cards, or from directories that others can write."""
+    monkeypatch.setenv("JRAY_RUNTIME_DIR", str(tmp_path))
+
+    def card(name: str, text: str, mode: int = 0o700) -> None:
+        folder = tmp_path / f"jray-{os.geteuid()}-{name}"
+        folder.mkdir()
+        (folder / "head.json").write_text(text)
+        folder.chmod(mode)
+
+    def told(address: str, created_s: float, pid: int = os.getpid()) -> str:
+        return json.dumps({"address": address, "created_s": created_s, "pid": pid})
+
+    card("old", told("/old.sock", 1.0))
+    card("new", told("/new.sock", 2.0))
+    card("dead", told("/dead.sock", 3.0, pid=2**22 + 1))
+    card("open", told("/open.sock", 4.0), mode=0o777)
+    card("broken", "{")
+    assert addresses() == ["/new.sock", "/old.sock"]
 
 
 @pytest.mark.filterwarnings("ignore::IPython.core.completer.ProvisionalCompleterWarning")

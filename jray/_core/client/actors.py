@@ -18,6 +18,7 @@ from jray._core.client.tasks import VISIT_EVERY
 from jray._core.engine import ActorExists, ActorPlan, CallPlan, Tally
 from jray._core.environments import normalize
 from jray._core.machine.actors import DEAD, ActorView
+from jray._core.options import check_supported
 from jray._core.refs import ATOM, ERROR, ObjectRef
 from jray._core.serialization import deserialize, serialize
 from jray._core.specs import ActorSpec, MethodTemplate
@@ -48,6 +49,7 @@ class ActorSubmitter:
         """
         client = self._client
         options = plan.options
+        check_supported(options)
         actor_id = os.urandom(12) + client.job_id
         namespace = options.namespace or client.namespace
         if options.name is not None:
@@ -203,6 +205,7 @@ class ActorSubmitter:
     def prepare(self, record: RemoteActor, plan: CallPlan) -> CallTemplate:  # noqa: ARG002 -- other engines need it
         """Return what all calls of a method, with these options and from this cell, have in common."""
         options = plan.options
+        check_supported(options)
         wire = MethodTemplate(
             number=self._client.tasks.next_template_number(),
             method=plan.method,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jray._core.engine import Rows
 from jray._core.filters import Filter, matches
+from jray._core.rows import node_row
 
 if TYPE_CHECKING:
     from jray._core.client.core import CoreClient
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 #: columns of tasks that the asker puts together: an owner does not know in which process a task is, nor if it waits
 _PLACED = {"state", "worker_id", "worker_pid"}
+#: states of tasks that only their owner knows: what runs them says nothing to the contrary
+_LAST_STATES = {"finished", "failed"}
 
 
 class ClusterView:
@@ -55,14 +58,20 @@ class ClusterView:
         return {name: quantity for name, quantity in free.items() if quantity > 0}
 
     def rows(
-        self, kind: str, *, filters: Sequence[Filter] = (), limit: int = 10_000, detail: bool = False
+        self,
+        kind: str,
+        *,
+        filters: Sequence[Filter] = (),
+        limit: int = 10_000,
+        detail: bool = False,
+        timeout_s: float | None = None,
     ) -> Rows:
         """Return the rows of a kind: see `jray._core.engine.Cluster.rows`."""
         client = self._client
         if kind in {"tasks", "objects"}:
-            return self._told(kind, filters, limit, detail=detail)
+            return self._told(kind, filters, limit, detail=detail, timeout_s=timeout_s)
         if kind == "nodes":
-            found = [_node_row(row) for row in self.nodes()]
+            found = [node_row(row) for row in self.nodes()]
         elif kind == "actors":
             node_id = client.node_id.hex()
             found = [row | {"node_id": node_id if row["worker_id"] else None} for row in client.ask("actors")]
@@ -75,11 +84,16 @@ class ClusterView:
         rows = [row for row in found if matches(row, filters)]
         return Rows(rows[:limit], len(rows))
 
-    def _told(self, kind: str, filters: Sequence[Filter], limit: int, *, detail: bool) -> Rows:
+    def _told(
+        self, kind: str, filters: Sequence[Filter], limit: int, *, detail: bool, timeout_s: float | None
+    ) -> Rows:
         client = self._client
-        early = tuple(entry for entry in filters if kind != "tasks" or entry[0] not in _PLACED)
+        early = tuple(entry for entry in filters if kind != "tasks" or _is_owners(entry))
         late = tuple(entry for entry in filters if entry not in early)
-        answers, silent = client.ask("tell", kind, early, sys.maxsize if late else limit, detail)
+        asked = (kind, early, sys.maxsize if late else limit, detail)
+        answers, silent = (
+            client.ask("tell", *asked) if timeout_s is None else client.ask("tell_within", timeout_s, *asked)
+        )
         warnings = [f"The process {pid} did not answer in time: what it owns is missing." for pid in silent]
         rows = [row for answer in answers for row in answer["rows"]]
         total = sum(answer["total"] for answer in answers)
@@ -121,16 +135,7 @@ class ClusterView:
         return found
 
 
-def _node_row(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "node_id": row["NodeID"],
-        "node_ip": row["NodeManagerAddress"],
-        "is_head_node": True,
-        "state": "ALIVE" if row["Alive"] else "DEAD",
-        "state_message": None,
-        "node_name": row["NodeName"],
-        "resources_total": row["Resources"],
-        "labels": row["Labels"],
-        "start_time_ms": None,
-        "end_time_ms": None,
-    }
+def _is_owners(entry: Filter) -> bool:
+    """Tell whether an owner of tasks can answer by itself for that filter."""
+    key, _, value = entry
+    return key not in _PLACED or (key == "state" and str(value).lower() in _LAST_STATES)

@@ -26,6 +26,7 @@ from jray._core.client.objects import ObjectTable
 from jray._core.client.outcomes import Outcomes
 from jray._core.client.peers import Peer, Peers
 from jray._core.client.pump import Pump, Waiter
+from jray._core.client.readiness import is_ready, split, split_all
 from jray._core.client.reports import Reports
 from jray._core.client.spilling import Spiller
 from jray._core.client.tasks import TaskSubmitter
@@ -50,6 +51,8 @@ from jray.exceptions import (
 
 #: a `get` of several refs waits this long for one before it looks at the others
 _MOMENT_S = 0.02
+#: of an error that nobody gets, so many characters are said
+_LONGEST_ERROR = 4000
 
 
 class Context(Protocol):
@@ -421,11 +424,18 @@ class CoreClient:
         finally:
             context.resumed()
 
-    def wait(self, refs: list[Any], num_returns: int, timeout_s: float | None) -> tuple[list[Any], list[Any]]:
+    def wait(
+        self,
+        refs: list[Any],
+        num_returns: int,
+        timeout_s: float | None,
+        *,
+        fetch_local: bool = True,  # noqa: ARG002 -- on one node everything is local
+    ) -> tuple[list[Any], list[Any]]:
         """Return (ready, others): at most `num_returns` ready ones, both in the order of *refs*."""
-        split = _split(refs, num_returns)
-        if split is not None:
-            return split
+        found = split(refs, num_returns)
+        if found is not None:
+            return found
         waiter = self._watch(refs, num_returns)
         if not waiter.done:
             if timeout_s == 0:
@@ -435,10 +445,10 @@ class CoreClient:
             self._unwatch(refs, waiter)
         if self.is_closing or not self.node.connection.is_open:
             self._raise_if_lost(refs, num_returns)
-        return _split(refs, num_returns) or _split_all(refs, num_returns)
+        return split(refs, num_returns) or split_all(refs, num_returns)
 
     def _raise_if_lost(self, refs: list[Any], num_returns: int) -> None:
-        if sum(_is_ready(ref) for ref in refs) < num_returns and self.is_closing:
+        if sum(is_ready(ref) for ref in refs) < num_returns and self.is_closing:
             raise RaySystemError(GONE)
 
     def _watch(self, refs: list[Any], num_returns: int) -> Waiter:
@@ -499,9 +509,8 @@ class CoreClient:
     def _on_cancel_of(self, ref_id: bytes, force: bool, recursive: bool) -> None:
         ref = self.objects.known(ref_id)
         if ref is not None:
-            with contextlib.suppress(
-                ValueError
-            ):  # force for an actor's call: the borrower cannot know, nor be told
+            # force for an actor's call: the borrower cannot know, nor be told
+            with contextlib.suppress(ValueError):
                 self.cancel(ref, force=force, recursive=recursive)
 
     def ask(self, question: str, *arguments: Any) -> Any:
@@ -550,8 +559,10 @@ class CoreClient:
                 error = deserialize(blob) if isinstance(blob, bytes) else blob
             except Exception as failure:  # noqa: BLE001 -- whatever a user's class raises
                 error = f"an exception that cannot be deserialized here: {failure!r}"
-            text = f"Unhandled error (suppress with RAY_IGNORE_UNHANDLED_ERRORS=1): {error}"
-            self.show_output(Output(0, OutputKind.NOTICE, text, None, "jray", 0, ""))
+            text = f"Unhandled error (suppress with RAY_IGNORE_UNHANDLED_ERRORS=1): {_shortened(str(error))}"
+            # what it is without where it was: front ends say how often, not as often
+            kind = {"same": f"{getattr(error, 'function_name', '')}: {_last_line(error)}"}
+            self.show_output(Output(0, OutputKind.NOTICE, text, kind, "jray", 0, ""))
 
         self.defer(tell)
 
@@ -668,24 +679,11 @@ def _forget(ref: ObjectRef[Any], waiter: Waiter) -> None:
         ref._waiters.remove(waiter.notify)
 
 
-def _is_ready(ref: Any) -> bool:
-    return ref._state != PENDING if isinstance(ref, ObjectRef) else ref._stream.has_next()
+def _last_line(error: object) -> str:
+    """Return the line of an error's text that says what it is."""
+    return _shortened(str(error).rstrip().rpartition("\n")[2])
 
 
-def _split(refs: list[Any], num_returns: int) -> tuple[list[Any], list[Any]] | None:
-    """Return (ready, others) if enough are ready."""
-    if num_returns == 1:  # one by one over many refs: the common pattern, so without a pass over all
-        for index, ref in enumerate(refs):
-            if _is_ready(ref):
-                return [ref], refs[:index] + refs[index + 1 :]
-        return None
-    ready, others = _split_all(refs, num_returns)
-    return (ready, others) if len(ready) >= num_returns else None
-
-
-def _split_all(refs: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]:
-    ready: list[Any] = []
-    others: list[Any] = []
-    for ref in refs:
-        (ready if len(ready) < num_returns and _is_ready(ref) else others).append(ref)
-    return ready, others
+def _shortened(text: str) -> str:
+    more = len(text) - _LONGEST_ERROR
+    return f"{text[:_LONGEST_ERROR]}... ({more} more characters)" if more > 0 else text

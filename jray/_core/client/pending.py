@@ -54,8 +54,8 @@ class PendingTask:
     """A submitted task that has no result yet, or, stripped of what it held, the memory of one that had."""
 
     __slots__ = (
-        "actor", "dependencies", "ended_s", "is_cancelled", "is_solo", "lease", "number", "parent", "payload", "pins",
-        "positions", "refs", "retries_left", "stream", "submitted_s", "template", "unready",
+        "actor", "dependencies", "ended_s", "error_type", "is_cancelled", "is_solo", "lease", "number", "parent",
+        "payload", "pins", "positions", "refs", "retries_left", "stream", "submitted_s", "template", "unready",
     )  # fmt: skip
 
     def __init__(self, number: int, template: Any, payload: Any, retries_left: int, parent: Any) -> None:
@@ -79,6 +79,8 @@ class PendingTask:
         self.refs: Any = None
         #: when its outcome came, by the monotonic clock; 0: it has none yet
         self.ended_s = 0.0
+        #: Ray's name for what ended it, once somebody has asked
+        self.error_type: str | None = None
 
     @property
     def name(self) -> str:

@@ -14,33 +14,15 @@ from typing import TYPE_CHECKING, Any
 from jray._core.clock import WallClock
 from jray._core.filters import Filter, matches
 from jray._core.refs import ATOM, ERROR, INLINE, PENDING, STORED, ObjectRef
+from jray._core.rows import driver_task, error_type
 from jray._core.serialization import deserialize
 from jray.exceptions import (
-    ActorDiedError,
-    ActorUnavailableError,
-    OutOfMemoryError,
-    RayTaskError,
-    RuntimeEnvSetupError,
     TaskCancelledError,
-    TaskUnschedulableError,
-    WorkerCrashedError,
 )
 
 if TYPE_CHECKING:
     from jray._core.client.core import CoreClient
     from jray._core.client.pending import PendingTask
-
-#: Ray's names for what ended a task, by the class of its error
-_ERROR_TYPES: list[tuple[type[BaseException], str]] = [
-    (TaskCancelledError, "TASK_CANCELLED"),
-    (RayTaskError, "TASK_EXECUTION_EXCEPTION"),
-    (OutOfMemoryError, "OUT_OF_MEMORY"),
-    (WorkerCrashedError, "WORKER_DIED"),
-    (ActorDiedError, "ACTOR_DIED"),
-    (ActorUnavailableError, "ACTOR_UNAVAILABLE"),
-    (TaskUnschedulableError, "TASK_UNSCHEDULABLE_ERROR"),
-    (RuntimeEnvSetupError, "RUNTIME_ENV_SETUP_FAILED"),
-]
 
 
 class Reports:
@@ -54,7 +36,7 @@ class Reports:
         #: in a worker: what runs here, as (task id, name, start, is blocked), and what ran, as (task id, start, end)
         self.running: Callable[[], list[tuple[bytes, str, float, bool]]] = list
         self.executed: Callable[[], list[tuple[bytes, float, float]]] = list
-        #: in a worker: (actor class, name, cell, start, end, calls, failed) of what ran for a cell since then
+        #: in a worker: (actor class, name, cell, start, end, calls, failed, busy) of what ran for a cell since then
         self.spans: Callable[[int | None, float, float], Sequence[tuple[Any, ...]]] = lambda *_: ()
 
     def tell(self, kind: str, filters: Sequence[Any], limit: int, detail: bool) -> Any:
@@ -63,17 +45,21 @@ class Reports:
             self._tell_spans(*filters) if kind == "spans" else self._tell_rows(kind, filters, limit, detail)
         )
 
-    def _tell_spans(self, cell: int | None, since_ms: float, resolution_ms: float) -> list[tuple[Any, ...]]:
-        """Return the fields of `jray._core.engine.Span`, for each."""
+    def _tell_spans(
+        self, job_id: bytes | None, cell: int | None, since_ms: float, resolution_ms: float
+    ) -> list[tuple[Any, ...]]:
+        """Return the fields of `jray._core.engine.Span`, for each; None: of all jobs."""
         client = self._client
+        if job_id not in {None, client.job_id}:
+            return []
         worker_id = "" if client.worker is None else client.worker.worker_id.hex()
         offset = self._wall.offset_s()
         return [
             (
                 worker_id, client.pid, actor, name, of_cell, _ms(start + offset),
-                None if end is None else _ms(end + offset), calls, failed,
+                None if end is None else _ms(end + offset), calls, failed, busy * 1000,
             )
-            for actor, name, of_cell, start, end, calls, failed in self.spans(
+            for actor, name, of_cell, start, end, calls, failed, busy in self.spans(
                 cell, since_ms / 1000 - offset, resolution_ms / 1000
             )
         ]  # fmt: skip
@@ -162,7 +148,7 @@ class Reports:
             "actor_id": actor_id.hex() if actor_id else None,
             "type": "NORMAL_TASK" if task.actor is None else "ACTOR_TASK",
             "func_or_class_name": template.function_name,
-            "parent_task_id": (_driver_task(client.job_id) if parent is None else parent.task_id).hex(),
+            "parent_task_id": (driver_task(client.job_id) if parent is None else parent.task_id).hex(),
             "node_id": client.node_id.hex() if place is not None else None,
             "worker_id": worker_id.hex() if (worker_id := getattr(place, "worker_id", None)) else None,
             "worker_pid": None,
@@ -172,10 +158,13 @@ class Reports:
             "address": peer.address if (peer := getattr(place, "peer", None)) is not None else None,
         }
         if task.ended_s and task.payload is not None:
-            failure = _exception(task.payload)
-            row["error_type"] = _error_type(failure)
-            if detail:
-                row["error_message"] = str(failure)
+            # an error is a pickle, with classes of the user's: looked into once, or for its text
+            if detail or task.error_type is None:
+                failure = _exception(task.payload)
+                task.error_type = error_type(failure)
+                if detail:
+                    row["error_message"] = _text_of(failure)
+            row["error_type"] = task.error_type
         elif detail:
             row["error_message"] = None
         if detail:
@@ -253,14 +242,12 @@ def _exception(error: Any) -> BaseException:
     return error
 
 
-def _error_type(error: BaseException) -> str:
-    return next((name for kind, name in _ERROR_TYPES if isinstance(error, kind)), "TASK_EXECUTION_EXCEPTION")
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as failure:  # noqa: BLE001 -- a user's __str__
+        return f"{type(error).__name__}, whose text cannot be made here: {failure!r}"
 
 
 def _ms(seconds: float) -> float:
     return seconds * 1000
-
-
-def _driver_task(job_id: bytes) -> bytes:
-    """Return the id that stands for the driver as a parent of tasks."""
-    return b"\xff" * 20 + job_id

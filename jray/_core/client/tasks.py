@@ -14,6 +14,7 @@ from jray._core.client.results import STREAMING, returns_number
 from jray._core.client.streams import Stream
 from jray._core.engine import FunctionPlan
 from jray._core.environments import normalize
+from jray._core.options import check_supported
 from jray._core.refs import ERROR, PENDING, ObjectRef
 from jray._core.specs import FunctionTemplate
 from jray._core.strategies import refusal
@@ -45,6 +46,7 @@ class TaskSubmitter:
         """Return what all calls of a function, with these options and from this cell, have in common."""
         client = self._client
         options = plan.options
+        check_supported(options)
         code = client.code_of(plan.key, plan.function, "remote function", plan.full_name, plan.cell)
         name = options.name or plan.function.__qualname__
         wire = FunctionTemplate(

@@ -38,17 +38,30 @@ _GRACE_S = 5.0
 ZYGOTE_FD = 3
 
 
-@dataclasses.dataclass(slots=True)
-class ClientRecord:
-    """A driver or a worker that is connected."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class ClientFacts:
+    """A driver or a worker, living or ended."""
 
     number: int
     kind: str  #: "driver" or "worker"
-    connection: Connection
     address: str
     pid: int
     job_id: bytes
-    worker_id: bytes | None = None
+    worker_id: bytes | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ClientRecord(ClientFacts):
+    """A driver or a worker that is connected."""
+
+    connection: Connection
+
+
+def _without_connection(client: ClientRecord) -> ClientFacts:
+    """Return what is remembered of a client that has ended."""
+    return ClientFacts(
+        client.number, client.kind, client.address, client.pid, client.job_id, client.worker_id
+    )
 
 
 class Daemon:
@@ -61,7 +74,7 @@ class Daemon:
         self._reactor = Reactor()
         self._clients: dict[int, ClientRecord] = {}
         #: the latest that left
-        self._ended: deque[ClientRecord] = deque(maxlen=1000)
+        self._ended: deque[ClientFacts] = deque(maxlen=1000)
         self._number = 0
         self._gatherings = Gatherings()
         self._is_stopping = False
@@ -200,7 +213,7 @@ class Daemon:
         client: ClientRecord | None = connection.peer
         if client is not None:
             if self._clients.pop(client.number, None) is not None:
-                self._ended.append(client)
+                self._ended.append(_without_connection(client))
             for gathering in self._gatherings.client_gone(client.number):
                 self._gathered(gathering)
             others = [other for other in self._clients.values() if other.job_id == client.job_id]
@@ -229,7 +242,7 @@ class Daemon:
             job_id, namespace = job.job_id, job.namespace
         else:
             job_id, namespace = facts["job_id"], facts["namespace"]
-        client = ClientRecord(self._number, kind, connection, address, pid, job_id, facts.get("worker_id"))
+        client = ClientRecord(self._number, kind, address, pid, job_id, facts.get("worker_id"), connection)
         connection.peer = client
         self._clients[client.number] = client
         welcome = {
@@ -263,19 +276,20 @@ class Daemon:
 
     def _actor_ready(self, client: ClientRecord, message: Message) -> None:
         self.node.actor_made(message[1])
-        self.head.actor_made(message[1], address=client.address, pid=client.pid)
+        self.head.actor_made(message[1], address=client.address, pid=client.pid, repr_name=message[2])
 
     def _ask(self, client: ClientRecord, message: Message) -> None:
         _, request, question, arguments = message
         if question == "tell":
-            self._gather(client, request, arguments)
+            self._gather(client, request, arguments, self._config.report_timeout_s)
+            return
+        if question == "tell_within":
+            self._gather(client, request, arguments[1:], arguments[0])
             return
         own: dict[str, Callable[..., Any]] = {
             "resources": self._resources,
             "node": self._node_row,
-            "waiting": lambda: [
-                (d.name, d.cell, d.wanted, reason) for d, reason in self.node.leases.waiting()
-            ],
+            "waiting": lambda: self.node.waiting_rows(client.job_id),
             "workers": self._worker_rows,
             "clients": self._client_rows,
             "store": self._store_row,
@@ -289,9 +303,11 @@ class Daemon:
         else:
             self._reply(client, request, value)
 
-    def _gather(self, client: ClientRecord, request: int, arguments: tuple[Any, ...]) -> None:
+    def _gather(
+        self, client: ClientRecord, request: int, arguments: tuple[Any, ...], timeout_s: float
+    ) -> None:
         """Put a question to all drivers and workers; the answer comes once all have told, or time is over."""
-        deadline_s = time.monotonic() + self._config.report_timeout_s
+        deadline_s = time.monotonic() + timeout_s
         number = self._gatherings.begin(client.number, request, set(self._clients), deadline_s)
         for asked in list(self._clients.values()):
             asked.connection.send((messages.TELL, number, *arguments))
@@ -312,7 +328,7 @@ class Daemon:
         """Return a row for each driver and worker, living or lately ended, with Ray's keys."""
         return [self._client_row(client) for client in (*self._clients.values(), *self._ended)]
 
-    def _client_row(self, client: ClientRecord) -> dict[str, Any]:
+    def _client_row(self, client: ClientFacts) -> dict[str, Any]:
         is_alive = client.number in self._clients
         cause = None if is_alive else self._pool.causes.get(client.worker_id or b"")
         return {

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from jray._core.machine import actors as machine
+from jray._core.rows import actor_row
 from jray._core.specs import ActorSpec, ExitCause
 from jray._core.wire import messages
 
@@ -76,8 +76,8 @@ class HeadService:
         self._perform(actions)
         return not actions
 
-    def actor_made(self, actor_id: bytes, *, address: str, pid: int) -> None:
-        self._perform(self.actors.made(actor_id, address=address, pid=pid))
+    def actor_made(self, actor_id: bytes, *, address: str, pid: int, repr_name: str) -> None:
+        self._perform(self.actors.made(actor_id, address=address, pid=pid, repr_name=repr_name))
 
     def actor_init_failed(self, actor_id: bytes, error: bytes) -> None:
         self._perform(self.actors.init_failed(actor_id, error))
@@ -137,7 +137,7 @@ class HeadService:
 
     def _actor_rows(self) -> list[dict[str, Any]]:
         """Return a row for each actor there ever was, with Ray's keys."""
-        return [_actor_row(record) for record in self.actors.records.values()]
+        return [actor_row(record) for record in self.actors.records.values()]
 
     def _job_rows(self) -> list[dict[str, Any]]:
         """Return a row for each job there ever was, with Ray's keys."""
@@ -158,8 +158,8 @@ class HeadService:
                 "start_time": int(job.started_s * 1000),
                 "end_time": None if job.ended_s is None else int(job.ended_s * 1000),
                 "namespace": job.namespace,
-                "metadata": {},
-                "runtime_env": {},
+                "metadata": dict(job.facts.get("metadata", {})),
+                "runtime_env": {name: dict(value) for name, value in job.facts.get("runtime_env", ())},
             }
             for job in self.jobs.values()
         ]
@@ -170,33 +170,6 @@ class HeadService:
         if is_new or overwrite:
             self._kv[space, key] = value
         return is_new
-
-
-def _actor_row(record: machine.ActorRecord) -> dict[str, Any]:
-    spec, cause = record.spec, record.cause
-    return {
-        "actor_id": spec.actor_id.hex(),
-        "class_name": spec.class_name,
-        "state": record.state,
-        "job_id": spec.job.hex(),
-        "name": spec.name or "",
-        "node_id": None,
-        "worker_id": record.worker_id.hex() if record.worker_id else None,
-        "pid": record.pid,
-        "ray_namespace": spec.namespace,
-        "serialized_runtime_env": json.dumps({name: dict(value) for name, value in spec.runtime_env}),
-        "required_resources": {name: units / 10_000 for name, units in spec.running_request.items()},
-        "death_cause": cause.text if cause is not None and record.state == machine.DEAD else None,
-        "is_detached": spec.is_detached,
-        "placement_group_id": None,
-        "repr_name": "",
-        "num_restarts": record.restarts,
-        "num_restarts_due_to_lineage_reconstruction": 0,
-        "num_restarts_due_to_node_preemption": 0,
-        "call_site": f"In[{spec.cell}]" if spec.cell else None,
-        "label_selector": {},
-        "cell": spec.cell,
-    }
 
 
 def _anonymous_namespace() -> str:

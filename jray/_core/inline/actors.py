@@ -28,12 +28,12 @@ from jray._core.inline.failures import Death, Failure
 from jray._core.inline.loops import ActorLoop
 from jray._core.inline.objects import ADDRESS, Entry
 from jray._core.machine import actors as machine
-from jray._core.options import MethodOptions
+from jray._core.options import MethodOptions, check_supported
 from jray._core.refs import ATOM, ObjectRef
 from jray._core.resources import Allocation, ResourceSet
 from jray._core.specs import ActorSpec, ExitCause
 from jray._core.strategies import refusal
-from jray._core.worker.actor_host import _SPECIAL
+from jray._core.worker.actor_host import SPECIAL_METHODS, own_repr
 from jray._core.worker.tracebacks import users_traceback
 from jray.exceptions import (
     ActorDiedError,
@@ -124,6 +124,7 @@ class Actor:
         self.meta = plan.meta
         self.environment = environment
         self.name = spec.class_name
+        self.cell = spec.cell
         self.placement: ResourceSet = plan.options.placement_request
         self.request: ResourceSet = plan.options.running_request
         self.template_numbers: dict[Any, MethodTemplate] = {}
@@ -181,6 +182,7 @@ class Actor:
             retry_exceptions=False,
             backpressure=None,
             cell=self.spec.cell,
+            tally=None,
         )
         call = client.new_call(template, (), {}, self.environment)
         call.payload, call.positions = arguments.payload, arguments.positions
@@ -301,7 +303,7 @@ class Actor:
         """Return what a call runs; looked up each time, as an actor may change its own."""
         assert isinstance(call.template, MethodTemplate)
         self.limit(self._group_of(call))
-        special = _SPECIAL.get(call.template.method)
+        special = SPECIAL_METHODS.get(call.template.method)
         if special is not None:
             return functools.partial(special, life)
         found: Callable[..., Any] = getattr(life.instance, call.template.method)
@@ -435,7 +437,12 @@ class Actor:
         elif call.is_cancelled and isinstance(error, asyncio.CancelledError | TaskCancelledError):
             runner.fail(call, TaskCancelledError(call.task_id.hex()))
         else:
-            outcome = Failure.of(call.name, error, actor_repr=_repr_of(life), actor_id=self.actor_id.hex())
+            outcome = Failure.of(
+                call.name,
+                error,
+                actor_repr=own_repr(life.instance) or self.spec.class_name,
+                actor_id=self.actor_id.hex(),
+            )
             outcome.is_told = failures.passes_on(error)
             wanted = call.template.retries_after(error) and not failures.passes_on(error)
             if wanted and call.retries_left and not call.is_cancelled:
@@ -535,16 +542,6 @@ class Actor:
         return "a call before it waits for an argument"
 
 
-def _repr_of(life: Life) -> str:
-    """Return what an actor calls itself, if it says more than its class's name."""
-    if getattr(type(life.instance), "__repr__", None) is object.__repr__:
-        return life.actor.spec.class_name
-    try:
-        return repr(life.instance)
-    except Exception:  # noqa: BLE001 -- a user's __repr__
-        return life.actor.spec.class_name
-
-
 def _exited(text: str) -> ExitCause:
     return ExitCause(os.getpid(), 0, None, "", text)
 
@@ -570,6 +567,7 @@ class ActorMaker:
 
     def make(self, plan: ActorPlan) -> tuple[bytes, ObjectRef[Any] | None]:
         client, options = self._client, plan.options
+        check_supported(options)
         with client.operation():
             actor_id = os.urandom(12) + client.job_id
             namespace = options.namespace or client.namespace
@@ -684,9 +682,11 @@ class ActorMaker:
 
     def made(self, actor: Actor, life: Life) -> None:
         """The constructor came to its end."""
-        del life
+        repr_name = own_repr(life.instance)
         with self._client.lock:
-            actions = self._machine.made(actor.actor_id, address=ADDRESS, pid=os.getpid())
+            actions = self._machine.made(
+                actor.actor_id, address=ADDRESS, pid=os.getpid(), repr_name=repr_name
+            )
         self._carry_out(actions)
         actor.advance()
 
@@ -781,17 +781,20 @@ class ActorMaker:
     def prepare(self, record: Actor, plan: CallPlan) -> MethodTemplate:
         del record
         options: MethodOptions = plan.options
+        check_supported(options)
         retries = options.max_task_retries
+        name = options.name or f"{plan.class_name}.{plan.method}"
         return MethodTemplate(
             plan.method,
             options,
-            name=options.name or f"{plan.class_name}.{plan.method}",
+            name=name,
             function_name=f"{plan.class_name}.{plan.method}",
             num_returns=returns_number(options.returns(plan.is_generator)),
             max_retries=plan.max_task_retries if retries is None else retries,
             retry_exceptions=options.retry_exceptions,
             backpressure=options._generator_backpressure_num_objects,
             cell=plan.cell,
+            tally=self._client.watch.tally(plan.cell, name, is_actor_call=True),
         )
 
     def call(

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from jray._core.client.functions import ExportedCode
+from jray._core.engine import Tally
 from jray._core.environments import Environment, normalize
 from jray._core.options import MethodOptions, TaskOptions
 from jray._core.refs import ObjectRef
@@ -35,7 +36,7 @@ class Template:
     """What all calls of a function or method with the same options from the same cell have in common."""
 
     __slots__ = (
-        "backpressure", "cell", "function_name", "max_retries", "name", "num_returns", "retry_exceptions",
+        "backpressure", "cell", "function_name", "max_retries", "name", "num_returns", "retry_exceptions", "tally",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +49,7 @@ class Template:
         retry_exceptions: bool | tuple[type[BaseException], ...] | None,
         backpressure: int | None,
         cell: int,
+        tally: Tally | None,
     ) -> None:
         self.name = name
         self.function_name = function_name
@@ -59,6 +61,8 @@ class Template:
         #: items that a stream may be ahead of its consumer; 0: any number
         self.backpressure = max(0, backpressure or 0)
         self.cell = cell
+        #: None: runs of constructors are not counted
+        self.tally = tally
 
     def retries_after(self, error: BaseException) -> bool:
         """Tell whether an exception of this class is a reason to run the call again."""
@@ -107,8 +111,8 @@ class Call:
 
     __slots__ = (
         "actor", "allocation", "attempt", "callee", "context", "dependencies", "ended_s", "environment", "handle",
-        "is_aside", "is_cancelled", "items", "keep", "life", "number", "on_left", "owner", "parent", "payload",
-        "phase", "pins", "positions", "refs", "result", "retries_left", "started_s", "stream", "submitted_s",
+        "has_failed", "is_aside", "is_cancelled", "items", "keep", "life", "number", "on_left", "owner", "parent",
+        "payload", "phase", "pins", "positions", "refs", "result", "retries_left", "started_s", "stream", "submitted_s",
         "task_id", "template", "unready",
     )  # fmt: skip
 
@@ -157,6 +161,7 @@ class Call:
         self.items: Iterator[Any] | None = None
         self.context: contextvars.Context | None = None
         self.is_cancelled = False
+        self.has_failed = False
         self.actor: Actor | None = None
         #: of the actor it runs in
         self.life: Life | None = None

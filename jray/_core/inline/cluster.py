@@ -10,17 +10,15 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jray._core.client.cluster import _node_row
-from jray._core.client.reports import _driver_task, _error_type
 from jray._core.clock import WallClock
 from jray._core.engine import Rows
 from jray._core.filters import Filter, matches
-from jray._core.head.service import _actor_row
 from jray._core.ids import TASK_ID_SIZE
 from jray._core.inline.calls import IS_DONE, IS_PAUSED, NEEDS_ACTOR, NEEDS_ARGUMENTS, RUNS, Call, TaskTemplate
 from jray._core.inline.failures import Death, Failure
 from jray._core.inline.objects import ADDRESS
 from jray._core.refs import PENDING, ObjectRef
+from jray._core.rows import actor_row, driver_task, error_type, node_row
 from jray._core.serialization import deserialize
 
 if TYPE_CHECKING:
@@ -88,6 +86,11 @@ class InlineCluster:
         if call.stream is not None or call.template.function_name:
             self._ended.append((call, error.blob if isinstance(error, Failure) else error))
 
+    def ended_calls(self) -> list[Call]:
+        """Return the last calls that ended, in the order of their ends."""
+        with self._client.lock:
+            return [call for call, _ in self._ended]
+
     def ended_call(self, object_id: bytes) -> Call | None:
         """Return the call that made this object, if it is remembered."""
         task_id = object_id[:TASK_ID_SIZE]
@@ -102,13 +105,19 @@ class InlineCluster:
         return _STATES.get(call.phase, "PENDING_NODE_ASSIGNMENT")
 
     def rows(
-        self, kind: str, *, filters: Sequence[Filter] = (), limit: int = 10_000, detail: bool = False
+        self,
+        kind: str,
+        *,
+        filters: Sequence[Filter] = (),
+        limit: int = 10_000,
+        detail: bool = False,
+        timeout_s: float | None = None,  # noqa: ARG002 -- nobody else is asked
     ) -> Rows:
         makers: dict[str, Callable[[], Iterable[dict[str, Any]]]] = {
             "tasks": lambda: self._task_rows(detail=detail),
             "actors": self._actor_rows,
             "objects": self._object_rows,
-            "nodes": lambda: map(_node_row, self.nodes()),
+            "nodes": lambda: map(node_row, self.nodes()),
             "workers": self._worker_rows,
             "jobs": self._job_rows,
         }
@@ -147,12 +156,12 @@ class InlineCluster:
             "type": "NORMAL_TASK" if actor is None else "ACTOR_TASK",
             "func_or_class_name": call.name if actor is None else template.function_name,
             "parent_task_id": (
-                _driver_task(client.job_id) if call.parent is None else call.parent.task_id
+                driver_task(client.job_id) if call.parent is None else call.parent.task_id
             ).hex(),
             "node_id": client.node_id.hex() if has_begun else None,
             "worker_id": worker_id.hex() if has_begun else None,
             "worker_pid": client.pid if has_begun else None,
-            "error_type": None if failure is None else _error_type(failure),
+            "error_type": None if failure is None else error_type(failure),
             "cell": template.cell,
         }
         if detail:
@@ -173,7 +182,7 @@ class InlineCluster:
     def _actor_rows(self) -> Iterator[dict[str, Any]]:
         node_id = self._client.node_id.hex()
         for record in self._client.actors.records():
-            row = _actor_row(record)
+            row = actor_row(record)
             yield row | {"node_id": node_id if row["worker_id"] else None}
 
     def _object_rows(self) -> Iterator[dict[str, Any]]:

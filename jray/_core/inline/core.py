@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Any, NoReturn
 
 from jray._core.client.arguments import PackedArguments, are_plain, pack
-from jray._core.client.core import _split, _split_all
+from jray._core.client.readiness import split, split_all
 from jray._core.client.results import STREAMING
 from jray._core.config import Config
 from jray._core.engine import Whereabouts
@@ -38,7 +38,8 @@ from jray._core.inline.calls import (
 )
 from jray._core.inline.cluster import InlineCluster
 from jray._core.inline.code import Code
-from jray._core.inline.failures import Failure
+from jray._core.inline.driving import Companion, Ticker, running_loop
+from jray._core.inline.failures import Death, Failure
 from jray._core.inline.looks import facts_of
 from jray._core.inline.objects import ADDRESS, Objects
 from jray._core.inline.runner import Runner
@@ -46,7 +47,7 @@ from jray._core.inline.streams import Stream
 from jray._core.inline.surroundings import Surroundings
 from jray._core.inline.tasks import TaskMaker
 from jray._core.inline.turns import Turns
-from jray._core.inline.watching import Companion, Ticker, running_loop
+from jray._core.inline.watch import InlineWatch
 from jray._core.peek import Peek, peek
 from jray._core.refs import ERROR, INLINE, PENDING, UNSEEN, ObjectRef, RefFacts
 from jray._core.resources import NodeResources
@@ -108,6 +109,7 @@ class InlineClient:
         self.surroundings = Surroundings()
         self.runner = Runner(self)
         self.turns = Turns(self, resources)
+        self.watch = InlineWatch(self)
         self.tasks = TaskMaker(self)
         self.actors = ActorMaker(self)
         self.cluster = InlineCluster(self, labels=labels, node_name=node_name, metadata=metadata)
@@ -223,7 +225,10 @@ class InlineClient:
                 for index in range(count if count >= 0 else 1)
             ]
             call.result = None if not count else call.refs[0] if count in {1, -2} else list(call.refs)
-        self.pending[call.number] = call
+        with self.lock:
+            self.pending[call.number] = call
+            if call.template.tally is not None:
+                call.template.tally.submitted += 1
 
     def when_arguments(self, call: Call, ready: Callable[[Call], None]) -> None:
         """Call `ready(call)` when each argument has a value or an error: now, or when somebody has time then."""
@@ -251,7 +256,8 @@ class InlineClient:
     def ended(self, call: Call, error: Any) -> None:
         """A call is over."""
         with self.lock:
-            self.pending.pop(call.number, None)
+            if self.pending.pop(call.number, None) is not None:
+                _count(call, error)
             self.changed.notify_all()
         self.cluster.ended(call, error)
 
@@ -298,14 +304,21 @@ class InlineClient:
         if self.turns.is_in_coroutine() and call is not None and call.actor is not None:
             call.actor.say_blocking()
 
-    def wait(self, refs: list[Any], num_returns: int, timeout_s: float | None) -> tuple[list[Any], list[Any]]:
-        if timeout_s != 0 and _split(refs, num_returns) is None:
+    def wait(
+        self,
+        refs: list[Any],
+        num_returns: int,
+        timeout_s: float | None,
+        *,
+        fetch_local: bool = True,  # noqa: ARG002 -- on one node everything is local
+    ) -> tuple[list[Any], list[Any]]:
+        if timeout_s != 0 and split(refs, num_returns) is None:
             self._say_blocking()
         with self.operation():
             self.turns.wait(
-                lambda: _split(refs, num_returns) is not None, timeout_s, lambda: self.explain(refs)
+                lambda: split(refs, num_returns) is not None, timeout_s, lambda: self.explain(refs)
             )
-        return _split(refs, num_returns) or _split_all(refs, num_returns)
+        return split(refs, num_returns) or split_all(refs, num_returns)
 
     def wait_until(self, is_done: Callable[[], Any], timeout_s: float | None, call: Call) -> bool:
         """Run what can run until `is_done()`, which *call* is to bring about; return whether it is so in time."""
@@ -366,23 +379,21 @@ class InlineClient:
                 raise ValueError(
                     "force=True is not supported for actor tasks: end the actor with jray.kill()."
                 )
-            self._cancel(call, recursive=recursive)
+            self.cancel_call(call, recursive=recursive)
 
-    def _cancel(self, call: Call, *, recursive: bool) -> None:
+    def cancel_call(self, call: Call, *, recursive: bool) -> None:
+        """Have a call end as cancelled: at once if it waits, else as far as whoever runs it lets it."""
         call.is_cancelled = True
         if recursive:
-            for child in [child for child in self.pending.values() if child.parent is call]:
-                self._cancel(child, recursive=True)
+            for child in [child for child in list(self.pending.values()) if child.parent is call]:
+                self.cancel_call(child, recursive=True)
         if call.phase is RUNS:
             if call.handle is not None and call.life is not None:
                 call.life.call_soon(call.handle.cancel)
             return  # whoever runs it is told by is_canceled(), and can't be stopped
         error = TaskCancelledError(call.task_id.hex())
         if call.phase is IS_PAUSED:
-            stream = call.get_stream()
-            self.runner.abandon(call)
-            if stream is not None:
-                stream.failed(error)
+            self.runner.abandon(call, error)
             return
         self.withdraw(call)
         self.runner.fail(call, error)
@@ -435,9 +446,9 @@ class InlineClient:
     def when_ready(self, ref: ObjectRef[Any], callback: Callable[[ObjectRef[Any]], None]) -> None:
         """Call `callback(ref)` once *ref* has a value or an error: now, or from a thread that brings it about."""
         if not self.objects.when_ready(ref, callback):
-            self.watch(lambda: ref._state != PENDING)
+            self.drive_until(lambda: ref._state != PENDING)
 
-    def watch(self, is_done: Callable[[], bool]) -> None:
+    def drive_until(self, is_done: Callable[[], bool]) -> None:
         """Have loops driven until `is_done()`, though nobody waits for that in the engine.
 
         Where an event loop of the user's runs in this thread, that does it; else a thread.
@@ -514,10 +525,7 @@ class InlineClient:
             self.actors.close()
             for call in list(self.pending.values()):
                 if call.phase is IS_PAUSED:
-                    stream = call.get_stream()
-                    self.runner.abandon(call)
-                    if stream is not None:
-                        stream.failed(RaySystemError(_ENDED))
+                    self.runner.abandon(call, RaySystemError(_ENDED))
                 elif call.phase is not IS_DONE:
                     self.runner.fail(call, RaySystemError(_ENDED))
         except Exception:  # noqa: BLE001 -- code of the user's that ends badly must not keep the session open
@@ -525,6 +533,25 @@ class InlineClient:
         if self.companion is not None:
             self.companion.end()
         self.objects.forget()
+
+
+def _count(call: Call, error: Any) -> None:
+    """Count the end of a call; the lock is held."""
+    tally = call.template.tally
+    call.has_failed = error is not None
+    if tally is None:
+        return
+    if error is None:
+        tally.finished += 1
+        return
+    tally.failed += 1
+    if isinstance(error, TaskCancelledError):
+        tally.cancelled += 1
+    else:
+        # without its frames, which would keep what they refer to
+        tally.last_error = (
+            error.blob if isinstance(error, Failure) else error.load() if isinstance(error, Death) else error
+        )
 
 
 def _timed_out(ref: ObjectRef[Any]) -> GetTimeoutError:

@@ -196,14 +196,17 @@ class Runner:
             finally:
                 self._left(call)
 
-    def abandon(self, call: Call) -> None:
-        """End a paused generator that nobody will take an item of any more."""
+    def abandon(self, call: Call, error: BaseException | None = None) -> None:
+        """End a paused generator: nobody will take an item of it any more, or *error* is the last."""
         if call.phase is not IS_PAUSED:
             return
         items, call.items = call.items, None
         with contextlib.suppress(Exception):
             items.close()  # type: ignore[union-attr]  # only generators are paused
-        self._finish(call)
+        stream = call.get_stream()
+        self._finish(call, error)
+        if stream is not None and error is not None:
+            stream.failed(error)
         self._left(call)
 
     # -- the end ------------------------------------------------------------------------------------

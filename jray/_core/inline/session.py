@@ -7,16 +7,14 @@ import os
 import sys
 from typing import Any
 
-from jray._core.client.opening import _SMALLEST_STORE, _check_labels
-from jray._core.client.session import default_store_bytes
+from jray._core.client.capacity import capacity_of
 from jray._core.config import Config
-from jray._core.detect import detect_gpu_ids, detect_memory_bytes, detect_num_cpus, gpu_ids_for
 from jray._core.engine import StartOptions
 from jray._core.environments import normalize
 from jray._core.ids import JobID
 from jray._core.inline.core import InlineClient
 from jray._core.inline.objects import ADDRESS
-from jray._core.resources import NodeResources, node_resources_from_user
+from jray._core.resources import NodeResources
 
 _job_numbers = itertools.count(1)
 
@@ -68,30 +66,15 @@ def open_session(options: StartOptions) -> InlineSession:
             "or choose another engine."
         )
     environment = normalize(options.runtime_env)
-    memory_bytes = detect_memory_bytes()
-    store_bytes = options.object_store_memory
-    if store_bytes is None:
-        store_bytes = default_store_bytes(memory_bytes)
-    if not isinstance(store_bytes, int) or store_bytes < _SMALLEST_STORE:
-        raise ValueError(
-            f"object_store_memory must be at least {_SMALLEST_STORE} bytes (an int), got {options.object_store_memory!r}."
-        )
-    gpu_ids = detect_gpu_ids() if options.num_gpus is None else gpu_ids_for(options.num_gpus)
-    own = {**(options.resources or {}), "node:127.0.0.1": 1.0, "node:__internal_head__": 1.0}
-    total = node_resources_from_user(
-        detect_num_cpus() if options.num_cpus is None else options.num_cpus,
-        len(gpu_ids) if options.num_gpus is None else options.num_gpus,
-        own,
-        max(0, memory_bytes - store_bytes) if options.memory is None else options.memory,
-    )
+    capacity = capacity_of(options)
     client = InlineClient(
         config=Config.from_environ(),
-        resources=NodeResources(total, gpu_ids),
-        store_bytes=store_bytes,
+        resources=NodeResources(capacity.resources, capacity.gpu_ids),
+        store_bytes=capacity.store_bytes,
         job_id=JobID.from_int(next(_job_numbers)).binary(),
         namespace=options.namespace or os.urandom(16).hex(),
         runtime_env=environment,
-        labels=_check_labels(options.labels),
+        labels=capacity.labels,
         node_name=options.node_name,
         metadata=options.metadata,
     )

@@ -115,7 +115,7 @@ class Stream:
             if waits:
                 self._waiters.append(callback)
         if waits:
-            self._client.watch(self.has_next)
+            self._client.drive_until(self.has_next)
         else:
             callback(None)
 

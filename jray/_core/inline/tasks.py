@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jray._core.client.results import returns_number
 from jray._core.engine import FunctionPlan
 from jray._core.inline.calls import NEEDS_RESOURCES, Call, TaskTemplate
+from jray._core.options import check_supported
 from jray._core.resources import Allocation, ResourceSet
 from jray._core.strategies import refusal
 from jray.exceptions import TaskUnschedulableError
@@ -21,12 +22,13 @@ _NO_KWARGS: dict[str, Any] = {}
 class TaskJob:
     """A task whose arguments are there."""
 
-    __slots__ = ("_client", "call", "name", "placement", "request")
+    __slots__ = ("_client", "call", "cell", "name", "placement", "request")
 
     def __init__(self, client: InlineClient, call: Call, request: ResourceSet) -> None:
         self._client = client
         self.call = call
         self.name = call.name
+        self.cell = call.template.cell
         self.placement = self.request = request
 
     def start(self, allocation: Allocation) -> None:
@@ -43,6 +45,7 @@ class TaskMaker:
     def prepare(self, plan: FunctionPlan) -> TaskTemplate:
         client = self._client
         options = plan.options
+        check_supported(options)
         name = options.name or plan.function.__qualname__
         code = client.code.export(plan.key, plan.function, "remote function", plan.full_name, plan.cell)
         reason = refusal(options.scheduling_strategy, client.node_id)
@@ -58,6 +61,7 @@ class TaskMaker:
             retry_exceptions=options.retry_exceptions,
             backpressure=options._generator_backpressure_num_objects,
             cell=plan.cell,
+            tally=client.watch.tally(plan.cell, name),
         )
         template.environment(client.environment())  # what is wrong with it is said at once
         return template

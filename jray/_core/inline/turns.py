@@ -28,6 +28,7 @@ class Job(Protocol):
     """Something that begins when resources are there: a task, or an actor's life."""
 
     name: str
+    cell: int
     #: what must be free for it to begin
     placement: ResourceSet
     #: what it then holds
@@ -116,6 +117,16 @@ class Turns:
     def job_of(self, call: Call) -> Job | None:
         """Return the task that waits for resources as this call."""
         return next((job for job in self.jobs() if getattr(job, "call", None) is call), None)
+
+    def waiting(self) -> list[tuple[Job, str]]:
+        """Return each job that waits for resources, and why."""
+        resources = self.resources
+        with self._client.lock:
+            found = [(job, resources.infeasible_reason(job.placement) or "") for job in self._hopeless]
+            found += [
+                (job, resources.waiting_reason(job.placement) or "waits for its turn") for job in self._jobs
+            ]
+        return found
 
     def is_hopeless(self, job: Job) -> bool:
         return job in self._hopeless

@@ -56,6 +56,8 @@ class ActorRecord:
     worker_id: bytes | None = None
     address: str = ""
     pid: int = 0
+    #: what the instance calls itself, if its class says how
+    repr_name: str = ""
     restarts: int = 0
     cause: DeathCause | None = None
     #: why its worker is about to end on purpose; None: a death now is a failure
@@ -186,13 +188,13 @@ class Actors:
         record.wanted_end = None
         return []
 
-    def made(self, actor_id: bytes, *, address: str, pid: int) -> list[Action]:
+    def made(self, actor_id: bytes, *, address: str, pid: int, repr_name: str = "") -> list[Action]:
         """Its constructor returned."""
         record = self._live.get(actor_id)
         if record is None or record.worker_id is None:  # that process is dead already
             return []
         record.state = ALIVE
-        record.address, record.pid = address, pid
+        record.address, record.pid, record.repr_name = address, pid, repr_name
         return [Publish(actor_id)]
 
     def init_failed(self, actor_id: bytes, error: bytes) -> list[Action]:

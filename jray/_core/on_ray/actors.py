@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import ray
 import ray.actor
 
-from jray._core.engine import ActorExists, ActorPlan, CallPlan
+from jray._core.engine import ActorExists, ActorPlan, CallPlan, Tally
 from jray._core.frontend import get_frontend
 from jray._core.on_ray import courier
 from jray._core.on_ray.errors import translated
@@ -92,13 +92,17 @@ class ActorRecord:
 class CallTemplate:
     """What all calls of a method, with certain options and from one cell, have in common."""
 
-    __slots__ = ("cell", "is_relayed", "keywords", "method", "name", "num_returns")
+    __slots__ = ("cell", "is_relayed", "keywords", "method", "name", "num_returns", "tally")
 
-    def __init__(self, method: str, name: str, keywords: dict[str, Any], num_returns: Any) -> None:
+    def __init__(
+        self, method: str, name: str, keywords: dict[str, Any], num_returns: Any, tally: Tally
+    ) -> None:
         self.method = method
         self.name = name
         self.keywords = keywords
         self.num_returns = num_returns
+        self.tally = tally
+        #: that Ray's call says it comes from
         self.cell = 0
         self.is_relayed = False
 
@@ -223,7 +227,8 @@ class RayActors:
         keywords = method_keywords(plan.options, is_generator=plan.is_generator)
         num_returns = plan.options.returns(plan.is_generator)
         name = plan.options.name or f"{plan.class_name}.{plan.method}"
-        template = CallTemplate(_SPECIAL.get(plan.method, plan.method), name, keywords, num_returns)
+        tally = self._engine.watch.tally(plan.cell, name, is_actor_call=True)
+        template = CallTemplate(_SPECIAL.get(plan.method, plan.method), name, keywords, num_returns, tally)
         if plan.cell and self._takes_cell(record, template.method):
             template.cell = plan.cell
         template.is_relayed = num_returns == "streaming" and self._engine.is_remote_client
@@ -281,7 +286,8 @@ class RayActors:
         except Exception as error:  # noqa: BLE001 -- Ray's, translated
             raise engine.submit_error(error, args, kwargs) from None
         del keep
-        return engine.refs_of_result(result, template.num_returns, template.name)
+        made = engine.refs_of_result(result, template.num_returns, template.name)
+        return engine.watch.submitted(template.tally, made, None)
 
     def _relayed(self, rays: Any, template: CallTemplate, *args: Any, **kwargs: Any) -> Any:
         call = courier.MethodCall(rays, template.method, template.keywords)

@@ -52,7 +52,13 @@ class RayCluster:
         ]
 
     def rows(
-        self, kind: str, *, filters: Sequence[Filter] = (), limit: int = _MOST, detail: bool = False
+        self,
+        kind: str,
+        *,
+        filters: Sequence[Filter] = (),
+        limit: int = _MOST,
+        detail: bool = False,
+        timeout_s: float | None = None,
     ) -> Rows:
         """Return at most *limit* rows of *kind* with Ray's keys, every column of them; 10 000 is the most there is.
 
@@ -65,9 +71,9 @@ class RayCluster:
         try:
             if self._engine.is_remote_client:
                 ask = ray.remote(num_cpus=0)(courier.state_rows)
-                rows = ray.get(ask.remote(kind, list(filters), most))
+                rows = ray.get(ask.remote(kind, list(filters), most, timeout_s))
             else:
-                rows = courier.state_rows(kind, list(filters), most)
+                rows = courier.state_rows(kind, list(filters), most, timeout_s)
         except Exception as error:
             raise RaySystemError(
                 f"Ray's state API did not answer for {kind}: {error} It is part of the dashboard: install it where the "

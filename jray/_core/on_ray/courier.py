@@ -277,7 +277,9 @@ class Relay:
         self._streams.pop(number, None)
 
 
-def state_rows(kind: str, filters: list[tuple[str, str, Any]], limit: int) -> list[dict[str, Any]]:
+def state_rows(
+    kind: str, filters: list[tuple[str, str, Any]], limit: int, timeout_s: float | None = None
+) -> list[dict[str, Any]]:
     """Return rows of Ray's state API, with every column."""
     import dataclasses  # noqa: PLC0415 -- for one function of those that travel
 
@@ -285,7 +287,10 @@ def state_rows(kind: str, filters: list[tuple[str, str, Any]], limit: int) -> li
     ask = getattr(state, f"list_{kind}")
     # without it Ray looks for clusters on this machine, and may find several
     address = importlib.import_module("ray").get_runtime_context().gcs_address
-    found = ask(address, filters=filters or None, limit=limit, detail=True, raise_on_missing_output=False)
+    patience = {} if timeout_s is None else {"timeout": timeout_s}
+    found = ask(
+        address, filters=filters or None, limit=limit, detail=True, raise_on_missing_output=False, **patience
+    )
     # jobs are of a class that has no fields of its own to list
     rows = [row.dict() if kind == "jobs" else dataclasses.asdict(row) for row in found]
     return [{key: getattr(value, "value", value) for key, value in row.items()} for row in rows]

@@ -28,6 +28,7 @@ from jray._core.on_ray.output import current_call, make_tag
 from jray._core.on_ray.registrations import Registrations
 from jray._core.on_ray.streams import Streams
 from jray._core.on_ray.tasks import RayTasks
+from jray._core.on_ray.watch import RayWatch
 from jray._core.on_ray.whereabouts import RayWhereabouts
 from jray._core.peek import Peek, peek
 from jray._core.refs import ObjectRef, RefFacts, current
@@ -55,6 +56,7 @@ class RayEngine:
         self.is_worker = is_worker
         #: whether this process only talks to one that is part of the cluster (`ray://`)
         self.is_remote_client = bool(ray.util.client.ray.is_connected())
+        self.watch = RayWatch(self)
         self.tasks = RayTasks(self)
         self.actors = RayActors(self)
         self.cluster = RayCluster(self)
@@ -154,6 +156,10 @@ class RayEngine:
                 except ray.exceptions.GetTimeoutError:
                     continue
                 except ray.exceptions.RayError as error:
+                    if len(refs) == 1:
+                        self.watch.failed(refs[0], translated(error))
+                    else:  # Ray does not say whose it is
+                        self.watch.look()
                     raise translated(error) from None
                 except SystemError as error:
                     if isinstance(error.__cause__, KeyboardInterrupt):
@@ -174,14 +180,16 @@ class RayEngine:
             return DynamicObjectRefGenerator(self.ref_of(rays) for rays in value)
         return value
 
-    def wait(self, refs: list[Any], num_returns: int, timeout_s: float | None) -> tuple[list[Any], list[Any]]:
+    def wait(
+        self, refs: list[Any], num_returns: int, timeout_s: float | None, *, fetch_local: bool = True
+    ) -> tuple[list[Any], list[Any]]:
         """Return (ready, others): at most `num_returns` ready ones, both in the order of *refs*."""
         waitables = [
             self.rays_ref(ref) if isinstance(ref, ObjectRef) else ref._stream.waitable() for ref in refs
         ]
         ready: set[Any] = set()
         for round_s in self.rounds(timeout_s):
-            found, _ = ray.wait(waitables, num_returns=num_returns, timeout=round_s)
+            found, _ = ray.wait(waitables, num_returns=num_returns, timeout=round_s, fetch_local=fetch_local)
             ready = set(found)
             if len(ready) >= num_returns:
                 break

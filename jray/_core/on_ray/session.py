@@ -142,6 +142,12 @@ def _find_ray() -> Any:
         raise ImportError(
             f'engine="ray" needs Ray, which this Python lacks ({error}). Install it: pip install "jray[ray]"'
         ) from None
+    if type(ray).__module__.partition(".")[0] == __name__.partition(".")[0]:
+        raise ImportError(
+            'engine="ray" needs Ray itself, and here `ray` is jray\'s stand-in for it (jray.compat), which would run '
+            "everything on jray again. Start Python without `-m jray.compat` and without its directory on "
+            "PYTHONPATH, or leave engine= out."
+        )
     if version_of(ray.__version__) < OLDEST_RAY:
         oldest = ".".join(map(str, OLDEST_RAY))
         raise ImportError(
@@ -179,7 +185,7 @@ def _join(ray: Any, options: StartOptions) -> None:
         if value is not None:
             keywords[name] = dict(value)
     if address in (None, "local"):
-        keywords["include_dashboard"] = getattr(options, "include_dashboard", None)
+        keywords["include_dashboard"] = options.include_dashboard
     is_remote = address is not None and address.startswith(_REMOTE)
     if is_remote and keywords.keys() - {"runtime_env"}:
         names = " and ".join(sorted(keywords.keys() - {"runtime_env"}))

@@ -53,7 +53,11 @@ class RayStream:
             return None
 
     def end_ref(self) -> ObjectRef[Any]:
-        return self._engine.ref_of(self._rays.completed())
+        return self._engine.ref_of(self.completed())
+
+    def completed(self) -> Any:
+        """Return Ray's ref that is ready once the task has ended."""
+        return self._rays.completed()
 
     def ready_count(self) -> int:
         return int(self._rays.next_ready() and not self._rays.is_finished())
@@ -119,6 +123,9 @@ class RelayedStream:
 
     def end_ref(self) -> ObjectRef[Any]:
         return self._engine.ref_of(self._relay.completed.remote(self._number))
+
+    def completed(self) -> None:
+        """There is no such ref here: the end is known once all items were taken."""
 
     def ready_count(self) -> int:
         return int(self.has_next() and not self._is_finished)

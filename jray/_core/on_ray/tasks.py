@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from jray._core.engine import FunctionPlan
+from jray._core.engine import FunctionPlan, Tally
 from jray._core.on_ray import courier
 from jray._core.on_ray.hosting import FunctionRunner
 from jray._core.on_ray.options import task_keywords
 from jray._core.refs import ObjectRef
+from jray._core.resources import ResourceSet
 
 if TYPE_CHECKING:
     from jray._core.on_ray.engine import RayEngine
@@ -24,14 +25,17 @@ _NO_KWARGS: dict[str, Any] = {}
 class RayTemplate:
     """What all calls of a function or method, with certain options and from one cell, have in common."""
 
-    __slots__ = ("call", "cell", "name", "num_returns")
+    __slots__ = ("call", "cell", "name", "num_returns", "request", "tally")
 
-    def __init__(self, call: Any, num_returns: Any, name: str, cell: int) -> None:
+    def __init__(self, call: Any, num_returns: Any, name: str, request: ResourceSet, tally: Tally) -> None:
         #: takes the arguments and gives what Ray gives
         self.call = call
         self.num_returns = num_returns
         self.name = name
-        self.cell = cell
+        #: what a call takes of a node
+        self.request = request
+        self.tally = tally
+        self.cell = tally.cell
 
 
 class RayTasks:
@@ -55,7 +59,9 @@ class RayTasks:
             call = functools.partial(self._relayed, function, keywords, name)
         else:
             call = function.options(**keywords).remote
-        return RayTemplate(call, num_returns, name, plan.cell)
+        return RayTemplate(
+            call, num_returns, name, plan.options.resources_request, engine.watch.tally(plan.cell, name)
+        )
 
     def _rays_function(self, plan: FunctionPlan) -> Any:
         self._engine.registrations.follow()
@@ -80,7 +86,8 @@ class RayTasks:
             result = submitted(engine, template.call, args, kwargs, template.cell)
         except Exception as error:  # noqa: BLE001 -- Ray's, translated
             raise engine.submit_error(error, args, kwargs) from None
-        return engine.refs_of_result(result, template.num_returns, template.name)
+        made = engine.refs_of_result(result, template.num_returns, template.name)
+        return engine.watch.submitted(template.tally, made, template.request)
 
 
 def submitted(

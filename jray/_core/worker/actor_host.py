@@ -106,7 +106,7 @@ class ActorHost:
         client.objects.settle_borrows()
         if self.is_concurrent and not spec.is_async:
             self._make_pools()
-        client.node.tell(messages.ACTOR_READY, spec.actor_id)
+        client.node.tell(messages.ACTOR_READY, spec.actor_id, own_repr(self.instance))
         return True
 
     def _make_pools(self) -> None:
@@ -122,7 +122,7 @@ class ActorHost:
         group = function.concurrency_group
         if group and group != _DEFAULT_GROUP and group not in self._groups:
             raise ValueError(self._no_group(group))
-        special = _SPECIAL.get(function.method)
+        special = SPECIAL_METHODS.get(function.method)
         if special is not None:
             return functools.partial(special, self)
         found: Callable[..., Any] = getattr(self.instance, function.method)
@@ -366,13 +366,7 @@ class ActorHost:
 
     def repr(self) -> str:
         """Return what the actor calls itself, if it says more than its class's name."""
-        cls = type(self.instance)
-        if getattr(cls, "__repr__", None) is object.__repr__:
-            return self.spec.class_name
-        try:
-            return repr(self.instance)
-        except Exception:  # noqa: BLE001 -- a user's __repr__
-            return self.spec.class_name
+        return own_repr(self.instance) or self.spec.class_name
 
     def exit(self, reason: str) -> None:
         """End the actor after the calls that run now; those that wait are left undone."""
@@ -443,6 +437,16 @@ async def _constructed(cls: type, args: Any, kwargs: Any) -> Any:
     return cls(*args, **kwargs)
 
 
+def own_repr(instance: Any) -> str:
+    """Return what an actor calls itself; "" if its class does not say how, or it fails."""
+    if getattr(type(instance), "__repr__", None) is object.__repr__:
+        return ""
+    try:
+        return repr(instance)
+    except Exception:  # noqa: BLE001 -- a user's __repr__
+        return ""
+
+
 def _terminate(_: ActorHost) -> None:
     raise ActorExit(0)
 
@@ -456,7 +460,7 @@ def _call(host: ActorHost, function: Callable[..., Any], *args: Any, **kwargs: A
 
 
 #: methods that every actor has; under jray's own names too
-_SPECIAL: dict[str | None, Callable[..., Any]] = {
+SPECIAL_METHODS: dict[str | None, Callable[..., Any]] = {
     "__ray_terminate__": _terminate,
     "__jray_terminate__": _terminate,
     "__ray_ready__": _ready,

@@ -403,7 +403,7 @@ class Executor:
         if state == ATOM:
             return data
         if state == INLINE:
-            return deserialize(data)
+            return self._unpickled(deserialize, data)
         objects = self.client.objects
         ref = objects.ref_from_id(ref_id, owner)
         if not is_recent:  # something else may lie there by now: its owner knows

@@ -5,8 +5,9 @@ The answers are gathered when they are asked for: owners tell of their tasks and
 All functions block for them.  `address`, where it is given, must be that of this session's cluster, or "auto".
 
 Raises ServerUnavailable without a session or a head, RayStateApiException for what cannot be asked, and where a process
-did not answer in time, unless `raise_on_missing_output=False` takes what there is.  What is in time is
-`JRAY_REPORT_TIMEOUT_S`, 2 s, and not the `timeout` of the call: a process that is busy answers all the same.
+did not answer in time, unless `raise_on_missing_output=False` takes what there is.  What is in time is the `timeout` of
+the call, in seconds; where that is left at Ray's 30 s it is `JRAY_REPORT_TIMEOUT_S`, 2 s, for a process that is busy
+answers all the same.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from jray._core.engine import Rows
 from jray._core.filters import Filter
@@ -73,10 +74,12 @@ def _ask(
     explain: bool = False,
 ) -> Rows:
     """Return the rows of a kind; `tolerant`: also if some are missing."""
-    del timeout  # see the module's text
     client = require_client(address)
+    timeout_s = None if timeout == DEFAULT_RPC_TIMEOUT else max(0.0, timeout)
     try:
-        answer: Rows = client.cluster.rows(kind, filters=filters, limit=limit, detail=detail)
+        answer: Rows = client.cluster.rows(
+            kind, filters=filters, limit=limit, detail=detail, timeout_s=timeout_s
+        )
     except ValueError:
         if kind not in _MAY_LACK:
             raise
@@ -133,133 +136,71 @@ def _find(
 # -- lists ----------------------------------------------------------------------------------------------
 
 
-def list_actors(
-    address: str | None = None,
-    filters: Filters = None,
-    limit: int = DEFAULT_LIMIT,
-    timeout: int = DEFAULT_RPC_TIMEOUT,
-    detail: bool = False,
-    raise_on_missing_output: bool = True,
-    _explain: bool = False,
-) -> list[ActorState]:
-    """Return the actors that match all *filters*, also dead ones, at most *limit* (up to 10 000)."""
-    return _list(
-        "actors", ActorState, address, filters, limit, timeout, detail, raise_on_missing_output, _explain
-    )
+class Lister(Protocol[Schema]):
+    """A function that asks for a list."""
+
+    def __call__(
+        self,
+        address: str | None = None,
+        filters: Filters = None,
+        limit: int = DEFAULT_LIMIT,
+        timeout: float = DEFAULT_RPC_TIMEOUT,
+        detail: bool = False,
+        raise_on_missing_output: bool = True,
+        _explain: bool = False,
+    ) -> list[Schema]: ...
 
 
-def list_tasks(
-    address: str | None = None,
-    filters: Filters = None,
-    limit: int = DEFAULT_LIMIT,
-    timeout: int = DEFAULT_RPC_TIMEOUT,
-    detail: bool = False,
-    raise_on_missing_output: bool = True,
-    _explain: bool = False,
-) -> list[TaskState]:
-    """Return the tasks that match all *filters*, at most *limit* (up to 10 000): of ended ones only the latest."""
-    return _list(
-        "tasks", TaskState, address, filters, limit, timeout, detail, raise_on_missing_output, _explain
-    )
+def _lister(kind: str, schema: type[Schema], text: str) -> Lister[Schema]:
+    """Return the function that lists a kind, with that docstring."""
+
+    def ask(
+        address: str | None = None,
+        filters: Filters = None,
+        limit: int = DEFAULT_LIMIT,
+        timeout: float = DEFAULT_RPC_TIMEOUT,
+        detail: bool = False,
+        raise_on_missing_output: bool = True,
+        _explain: bool = False,
+    ) -> list[Schema]:
+        return _list(
+            kind, schema, address, filters, limit, timeout, detail, raise_on_missing_output, _explain
+        )
+
+    ask.__name__ = ask.__qualname__ = f"list_{kind}"
+    ask.__doc__ = text
+    return ask
 
 
-def list_objects(
-    address: str | None = None,
-    filters: Filters = None,
-    limit: int = DEFAULT_LIMIT,
-    timeout: int = DEFAULT_RPC_TIMEOUT,
-    detail: bool = False,
-    raise_on_missing_output: bool = True,
-    _explain: bool = False,
-) -> list[ObjectState]:
-    """Return the references that match all *filters*, at most *limit* (up to 10 000)."""
-    return _list(
-        "objects", ObjectState, address, filters, limit, timeout, detail, raise_on_missing_output, _explain
-    )
+_MOST = "at most *limit* (up to 10 000)"
 
-
-def list_nodes(
-    address: str | None = None,
-    filters: Filters = None,
-    limit: int = DEFAULT_LIMIT,
-    timeout: int = DEFAULT_RPC_TIMEOUT,
-    detail: bool = False,
-    raise_on_missing_output: bool = True,
-    _explain: bool = False,
-) -> list[NodeState]:
-    """Return the nodes that match all *filters*."""
-    return _list(
-        "nodes", NodeState, address, filters, limit, timeout, detail, raise_on_missing_output, _explain
-    )
-
-
-def list_workers(
-    address: str | None = None,
-    filters: Filters = None,
-    limit: int = DEFAULT_LIMIT,
-    timeout: int = DEFAULT_RPC_TIMEOUT,
-    detail: bool = False,
-    raise_on_missing_output: bool = True,
-    _explain: bool = False,
-) -> list[WorkerState]:
-    """Return the drivers and workers that match all *filters*, at most *limit* (up to 10 000)."""
-    return _list(
-        "workers", WorkerState, address, filters, limit, timeout, detail, raise_on_missing_output, _explain
-    )
-
-
-def list_jobs(
-    address: str | None = None,
-    filters: Filters = None,
-    limit: int = DEFAULT_LIMIT,
-    timeout: int = DEFAULT_RPC_TIMEOUT,
-    detail: bool = False,
-    raise_on_missing_output: bool = True,
-    _explain: bool = False,
-) -> list[JobState]:
-    """Return the jobs that match all *filters*, also ended ones, at most *limit* (up to 10 000)."""
-    return _list(
-        "jobs", JobState, address, filters, limit, timeout, detail, raise_on_missing_output, _explain
-    )
-
-
-def list_placement_groups(
-    address: str | None = None,
-    filters: Filters = None,
-    limit: int = DEFAULT_LIMIT,
-    timeout: int = DEFAULT_RPC_TIMEOUT,
-    detail: bool = False,
-    raise_on_missing_output: bool = True,
-    _explain: bool = False,
-) -> list[PlacementGroupState]:
-    """Return the placement groups that match all *filters*, at most *limit* (up to 10 000)."""
-    return _list(
-        "placement_groups", PlacementGroupState, address, filters, limit, timeout, detail,
-        raise_on_missing_output, _explain,
-    )  # fmt: skip
-
-
-def list_runtime_envs(
-    address: str | None = None,
-    filters: Filters = None,
-    limit: int = DEFAULT_LIMIT,
-    timeout: int = DEFAULT_RPC_TIMEOUT,
-    detail: bool = False,
-    raise_on_missing_output: bool = True,
-    _explain: bool = False,
-) -> list[RuntimeEnvState]:
-    """Return the runtime environments that match all *filters*, at most *limit* (up to 10 000)."""
-    return _list(
-        "runtime_envs", RuntimeEnvState, address, filters, limit, timeout, detail,
-        raise_on_missing_output, _explain,
-    )  # fmt: skip
+list_actors = _lister(
+    "actors", ActorState, f"Return the actors that match all *filters*, also dead ones, {_MOST}."
+)
+list_tasks = _lister(
+    "tasks", TaskState, f"Return the tasks that match all *filters*, {_MOST}: of ended ones only the latest."
+)
+list_objects = _lister("objects", ObjectState, f"Return the references that match all *filters*, {_MOST}.")
+list_nodes = _lister("nodes", NodeState, "Return the nodes that match all *filters*.")
+list_workers = _lister(
+    "workers", WorkerState, f"Return the drivers and workers that match all *filters*, {_MOST}."
+)
+list_jobs = _lister("jobs", JobState, f"Return the jobs that match all *filters*, also ended ones, {_MOST}.")
+list_placement_groups = _lister(
+    "placement_groups",
+    PlacementGroupState,
+    f"Return the placement groups that match all *filters*, {_MOST}.",
+)
+list_runtime_envs = _lister(
+    "runtime_envs", RuntimeEnvState, f"Return the runtime environments that match all *filters*, {_MOST}."
+)
 
 
 def list_cluster_events(
     address: str | None = None,
     filters: Filters = None,
     limit: int = DEFAULT_LIMIT,
-    timeout: int = DEFAULT_RPC_TIMEOUT,
+    timeout: float = DEFAULT_RPC_TIMEOUT,
     detail: bool = False,
     raise_on_missing_output: bool = True,
     _explain: bool = False,
@@ -275,7 +216,7 @@ def list_cluster_events(
 
 
 def get_actor(
-    id: str, address: str | None = None, timeout: int = DEFAULT_RPC_TIMEOUT, _explain: bool = False
+    id: str, address: str | None = None, timeout: float = DEFAULT_RPC_TIMEOUT, _explain: bool = False
 ) -> ActorState | None:
     """Return the actor of that id with detail, or None."""
     found = _find("actors", ActorState, "actor_id", id, address, timeout, _explain)
@@ -283,7 +224,7 @@ def get_actor(
 
 
 def get_task(
-    id: str, address: str | None = None, timeout: int = DEFAULT_RPC_TIMEOUT, _explain: bool = False
+    id: str, address: str | None = None, timeout: float = DEFAULT_RPC_TIMEOUT, _explain: bool = False
 ) -> TaskState | list[TaskState] | None:
     """Return the task of that id with detail, a list if there are several attempts, or None."""
     found = _find("tasks", TaskState, "task_id", id, address, timeout, _explain)
@@ -291,14 +232,14 @@ def get_task(
 
 
 def get_objects(
-    id: str, address: str | None = None, timeout: int = DEFAULT_RPC_TIMEOUT, _explain: bool = False
+    id: str, address: str | None = None, timeout: float = DEFAULT_RPC_TIMEOUT, _explain: bool = False
 ) -> list[ObjectState]:
     """Return what each process holds of the object of that id."""
     return _find("objects", ObjectState, "object_id", id, address, timeout, _explain)
 
 
 def get_node(
-    id: str, address: str | None = None, timeout: int = DEFAULT_RPC_TIMEOUT, _explain: bool = False
+    id: str, address: str | None = None, timeout: float = DEFAULT_RPC_TIMEOUT, _explain: bool = False
 ) -> NodeState | None:
     """Return the node of that id with detail, or None."""
     found = _find("nodes", NodeState, "node_id", id, address, timeout, _explain)
@@ -306,7 +247,7 @@ def get_node(
 
 
 def get_worker(
-    id: str, address: str | None = None, timeout: int = DEFAULT_RPC_TIMEOUT, _explain: bool = False
+    id: str, address: str | None = None, timeout: float = DEFAULT_RPC_TIMEOUT, _explain: bool = False
 ) -> WorkerState | None:
     """Return the worker of that id with detail, or None."""
     found = _find("workers", WorkerState, "worker_id", id, address, timeout, _explain)
@@ -314,7 +255,7 @@ def get_worker(
 
 
 def get_job(
-    id: str, address: str | None = None, timeout: int = DEFAULT_RPC_TIMEOUT, _explain: bool = False
+    id: str, address: str | None = None, timeout: float = DEFAULT_RPC_TIMEOUT, _explain: bool = False
 ) -> JobState | None:
     """Return the job of that submission id, or else of that job id, with detail, or None."""
     found = _find("jobs", JobState, "submission_id", id, address, timeout, _explain)
@@ -323,7 +264,7 @@ def get_job(
 
 
 def get_placement_group(
-    id: str, address: str | None = None, timeout: int = DEFAULT_RPC_TIMEOUT, _explain: bool = False
+    id: str, address: str | None = None, timeout: float = DEFAULT_RPC_TIMEOUT, _explain: bool = False
 ) -> PlacementGroupState | None:
     """Return the placement group of that id with detail, or None."""
     found = _find(
@@ -337,7 +278,7 @@ def get_placement_group(
 
 def summarize_tasks(
     address: str | None = None,
-    timeout: int = DEFAULT_RPC_TIMEOUT,
+    timeout: float = DEFAULT_RPC_TIMEOUT,
     raise_on_missing_output: bool = True,
     _explain: bool = False,
 ) -> dict[str, Any]:
@@ -348,7 +289,7 @@ def summarize_tasks(
 
 def summarize_actors(
     address: str | None = None,
-    timeout: int = DEFAULT_RPC_TIMEOUT,
+    timeout: float = DEFAULT_RPC_TIMEOUT,
     raise_on_missing_output: bool = True,
     _explain: bool = False,
 ) -> dict[str, Any]:
@@ -359,7 +300,7 @@ def summarize_actors(
 
 def summarize_objects(
     address: str | None = None,
-    timeout: int = DEFAULT_RPC_TIMEOUT,
+    timeout: float = DEFAULT_RPC_TIMEOUT,
     raise_on_missing_output: bool = True,
     _explain: bool = False,
 ) -> dict[str, Any]:

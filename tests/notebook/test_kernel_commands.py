@@ -1,0 +1,206 @@
+"""`%jray`'s commands, `%%actor` and `%autoremote` in a real kernel, on real workers."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# A kernel and a cluster take seconds to start; the tests of this file share them.
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def session(kernel: Any) -> Iterator[Any]:
+    """A kernel with a cluster of two CPUs and the extension loaded."""
+    said = kernel.run("%load_ext jray\nimport jray, os, time\njray.init(num_cpus=2)")
+    assert [m["content"] for m in said if m["msg_type"] == "error"] == []
+    yield kernel
+    kernel.run("jray.shutdown()")
+
+
+def run(session: Any, code: str) -> str:
+    """Run a cell to its end, expect no error, and return its request's id."""
+    request = str(session.start(textwrap.dedent(code)))
+    session.wait_idle(request)
+    assert session.errors(request) == []
+    return request
+
+
+def shown(session: Any, code: str) -> str:
+    """Run a cell, and return the text of the one thing that it displays."""
+    (found,) = session.displays(run(session, code))
+    return str(found["text/plain"])
+
+
+@pytest.fixture
+def held(session: Any, tmp_path: Path) -> Iterator[str]:
+    """A file that tasks wait for; at the end it is there."""
+    gate = tmp_path / "gate"
+    run(
+        session,
+        f"""
+        gate = {str(gate)!r}
+        @jray.remote
+        def hold(*arguments):
+            while not os.path.exists(gate):
+                time.sleep(0.02)
+            return bytes(2_000_000)
+        """,
+    )
+    yield str(gate)
+    gate.touch()
+    run(session, "%jray cancel --all")
+
+
+RUNS = """
+import jray.util.state
+deadline = time.monotonic() + 20
+while [row['state'] for row in jray.util.state.list_tasks()].count('RUNNING') < {}:
+    assert time.monotonic() < deadline, jray.util.state.list_tasks()
+    time.sleep(0.02)
+"""
+
+
+def test_tasks_carry_the_number_of_their_cell(session: Any, held: str) -> None:
+    """The table says In[n] as the notebook does, and the same n chooses them."""
+    run(session, "first = hold.remote()\ncell = f'In[{len(In) - 1}]'")
+    run(session, RUNS.format(1))
+    run(session, "table = %jray tasks --state running --all")
+    assert shown(session, "[(row['name'], row['cell'] == cell) for row in table]") == "[('hold', True)]"
+    run(session, "chosen = %jray tasks --cell {cell} --all")
+    assert shown(session, "len(chosen)") == "1"
+
+
+def test_why_names_what_is_waited_for(session: Any, held: str) -> None:
+    """Arguments, resources with those that hold them, an actor that cannot start."""
+    run(
+        session,
+        """
+        @jray.remote(num_cpus=1)
+        class Patient:
+            def wake(self): return 'up'
+        running = [hold.remote(), hold.remote()]
+        """,
+    )
+    run(session, RUNS.format(2))
+    run(session, "third, after, patient = hold.remote(), hold.remote(running[0]), Patient.remote()")
+    assert "it runs for" in shown(session, "%jray why running[0]")
+    assert "it waits for its arguments: hold() In[" in shown(session, "%jray why after")
+    why = shown(session, "%jray why third")
+    assert "needs 1 CPU" in why
+    assert "held by 2 x hold() In[" in why
+    assert "needs 1 CPU" in shown(session, "%jray why patient")
+    run(session, "up = patient.wake.remote()")
+    assert "its actor Patient is pending" in shown(session, "%jray why up")
+    run(session, "del patient, up")
+
+
+def test_cancel_of_a_cell_leaves_others_alone(session: Any, held: str) -> None:
+    """It says what was running and waiting, and another cell's task goes on."""
+    run(session, "other = hold.remote()")
+    run(session, "mine = [hold.remote() for _ in range(3)]\ncell = f'In[{len(In) - 1}]'")
+    run(session, RUNS.format(2))
+    request = run(session, "%jray cancel {cell}")
+    assert session.text(request) == "jray: cancelled 1 running and 2 waiting tasks.\n"
+    ended = "all(isinstance(ref.exception(20), jray.exceptions.TaskCancelledError) for ref in mine)"
+    assert shown(session, ended) == "True"
+    assert shown(session, "other.status()") == "'RUNNING'"
+    assert session.text(run(session, "%jray cancel other")) == "jray: cancelled 1 running task.\n"
+
+
+def test_free_gives_the_room_back(session: Any) -> None:
+    """What Out held is named by memory, and is gone after free."""
+    run(session, "big = jray.put(bytes(3_000_000))")
+    number = shown(session, "len(In) - 1")
+    run(session, "big")
+    memory = shown(session, "%jray memory")
+    assert "2.9 MiB" in memory
+    assert f"variable `big`, Out[{int(number) + 1}]" in memory
+    request = run(session, "%jray free big")
+    assert f"dropped big, Out[{int(number) + 1}]" in session.text(request)
+    assert "2.9 MiB came back" in session.text(request)
+    assert shown(session, "'big' in globals()") == "False"
+
+
+def test_an_actor_cell_makes_an_actor_and_remakes_it(session: Any) -> None:
+    """The handle works, cells run inside it, and running the cell again ends the old process."""
+    cell = """\
+        %%actor counter --args "(start,)"
+        class Counter:
+            def __init__(self, n): self.n = n
+            def pid(self): return os.getpid()
+        """
+    run(session, "start = 5")
+    assert session.text(run(session, cell)) == ""
+    run(session, "first = jray.get(counter.pid.remote())")
+    request = run(
+        session,
+        "%%remote --actor counter -o n\nself.n += 1\nn = self.n\nprint('inside', type(self).__name__)",
+    )
+    assert session.text(request) == "inside Counter\n"
+    assert shown(session, "n") == "6"
+    assert "that one was ended" in session.text(run(session, cell))
+    assert shown(session, "jray.get(counter.pid.remote()) != first") == "True"
+    run(session, "while os.path.exists(f'/proc/{first}'): time.sleep(0.02)")
+    run(session, "del counter")
+
+
+def test_autoremote_runs_cells_on_workers_until_it_is_off(session: Any) -> None:
+    """Their prints and values are theirs, and a cell after it runs here."""
+    run(session, "%autoremote on")
+    request = run(session, "there = os.getpid()\nprint('hello')\nthere")
+    assert session.text(request) == "hello\n"
+    assert "%autoremote is ON" in session.text(request, "stderr")
+    run(session, "%autoremote off")
+    assert shown(session, "here = os.getpid(); here != there") == "True"
+
+
+def test_errors_of_an_autoremote_cell_stand_at_its_own_lines(session: Any) -> None:
+    """No line above is counted."""
+    run(session, "%autoremote on")
+    request = session.start("x = 1\n1 / 0")
+    session.wait_idle(request)
+    run(session, "%autoremote off")
+    (error,) = session.errors(request)
+    assert "line 2" in "\n".join(error["traceback"])
+
+
+def test_a_magic_of_ones_own_runs(session: Any) -> None:
+    """`jray.new_magic` is at hand where jray is, and the magic submits."""
+    run(session, "jray.new_magic('small', num_cpus=0.5)")
+    assert shown(session, "ref = %small 40 + 2\njray.get(ref)") == "42"
+
+
+def test_saved_outputs_are_the_same_in_every_run(make_kernel: Callable[..., Any]) -> None:
+    """Where the same must be shown each time, no id, process or time is in any table."""
+    said = []
+    for _ in range(2):
+        kernel = make_kernel(JRAY_NONINTERACTIVE="1")
+        run(kernel, "%load_ext jray\nimport jray\njray.init(num_cpus=1)")
+        run(
+            kernel,
+            """
+            @jray.remote
+            def f(n): return 1 / n
+            refs = [f.remote(n) for n in (0, 1)]
+            done = jray.wait(refs, num_returns=2)
+            """,
+        )
+        commands = (
+            "tasks",
+            "tasks --all",
+            "tasks --failed",
+            "objects",
+            "memory",
+            "why refs",
+            "actors",
+            "nodes",
+        )
+        said.append([kernel.displays(run(kernel, f"%jray {command}")) for command in commands])
+        run(kernel, "jray.shutdown()")
+    assert said[0] == said[1]
+    assert "ZeroDivisionError" in said[0][2][0]["text/plain"]
