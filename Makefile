@@ -5,6 +5,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 VENV_RAY ?= .venv-ray
+VENV_BROWSER ?= .venv-browser
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 LAB_ARGS ?=
@@ -17,10 +18,10 @@ QUICKSTART := 01-quickstart
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run lab test test-compat test-ray bench lint format clean distclean
+.PHONY: help run lab test test-browser test-compat test-ray bench lint format clean distclean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 run: $(VENV)/.test-$(KEY) ## set up .venv and run the quickstart notebook here, on a cluster of its own
 	@$(BIN)/python tools/run_notebook.py notebooks/$(QUICKSTART).ipynb --output build/$(QUICKSTART).executed.ipynb
@@ -35,9 +36,13 @@ test-compat: $(VENV)/.compat-$(KEY) ## run libraries and programs written for Ra
 # Both suites run even if the first fails, and either failing fails the target.
 test: $(VENV)/.test-$(KEY) ## run all tests, then the notebooks against their saved outputs
 	@status=0; \
-	$(BIN)/python -m pytest --ignore=tests/compat/test_libraries.py --ignore=tests/compat/test_dask.py $(PYTEST_ARGS) || status=$$?; \
+	$(BIN)/python -m pytest --ignore=tests/compat/test_libraries.py --ignore=tests/compat/test_dask.py --ignore=tests/browser \
+		$(PYTEST_ARGS) || status=$$?; \
 	JRAY_NONINTERACTIVE=1 $(BIN)/python -m pytest $(NBVAL) notebooks || status=$$?; \
 	exit $$status
+
+test-browser: $(VENV_BROWSER)/.test-browser-$(KEY) ## run the notebooks in JupyterLab and Notebook, in Chromium
+	$(VENV_BROWSER)/bin/python -m pytest tests/browser $(PYTEST_ARGS)
 
 test-ray: $(VENV_RAY)/.test-ray-$(KEY) ## run the behaviour tests on Ray itself
 	JRAY_TEST_ENGINE=ray $(VENV_RAY)/bin/python -m pytest tests/behaviour $(PYTEST_ARGS)
@@ -59,7 +64,7 @@ clean: ## remove what builds and tests left
 	find . -path './.venv*' -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 distclean: clean ## remove the environments too
-	rm -rf $(VENV) $(VENV_RAY)
+	rm -rf $(VENV) $(VENV_BROWSER) $(VENV_RAY)
 
 comma := ,
 define set-up
@@ -81,6 +86,9 @@ $(VENV)/.lab-$(KEY):
 
 $(VENV)/.dev-$(KEY):
 	$(call set-up,test$(comma)dev)
+
+$(VENV_BROWSER)/.test-browser-$(KEY):
+	$(call set-up,test$(comma)browser)
 
 $(VENV_RAY)/.test-ray-$(KEY):
 	$(call set-up,test$(comma)reference)

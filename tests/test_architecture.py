@@ -73,6 +73,8 @@ BY_NAME = {
     ("jray._core.node.zygote", "jray._core.worker.main"),
     # The notebook is a guest: where there is IPython, the first call lets it in, and knows no more of it.
     ("jray.session", "jray.notebook"),
+    # ... and in a worker, what tasks display is the guest's matter.
+    ("jray._core.worker.main", "jray.notebook.worker_display"),
 }
 
 #: Imported only where the user's own code has brought them.

@@ -74,6 +74,7 @@ def client_for(notebook: NotebookNode, folder: Path, timeout_s: int) -> Notebook
         kernel_name="python3",
         kernel_manager_class=ThisPython,
         resources={"metadata": {"path": str(folder)}},
+        record_timing=False,  # a new run changes only what it must
         on_cell_executed=executed,
     )
 

@@ -114,16 +114,28 @@ class Span:
     end_ms: float | None  #: None: it runs
     calls: int = 1
     failed: int = 0
+    #: time of the calls themselves, of those that have ended, without what is between them; None: not known
+    busy_ms: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Holder:
+    """What holds some of what a demand waits for."""
+
+    name: str  #: of a function, or "actor " and the class
+    cell: int  #: 0: of another program's
+    workers: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Demand:
     """What waits for resources, and why."""
 
-    name: str  #: of the function or actor class that asked first
-    cell: int
+    name: str  #: of the function that asked first, or "actor " and the class
+    cell: int  #: 0: of another program's
     wanted: int  #: workers asked for
-    reason: str  #: as a clause: "waits for 1 CPU: 2 of 2 are in use"
+    reason: str  #: as a clause: "waits for 1 CPU: 2 of 2 in use"
+    holders: tuple[Holder, ...] = ()  #: the actors first; empty where that is not known
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -28,7 +28,9 @@ class Output:
     cell: int  #: the value of `Frontend.cell` when the task was submitted; 0: no cell
     kind: str  #: one of `OutputKind`; a notice is a message of jray itself, e.g. an infeasible request
     text: str  #: for stdout, stderr and notice
-    data: dict[str, Any] | None  #: for display: {"data": mime bundle, "metadata": {...}}
+    #: for display: {"data": mime bundle, "metadata": {...}}, with "transient" and "update" where it is updated in place;
+    #: for a notice that may come often: {"same": what is equal in all of them}
+    data: dict[str, Any] | None
     task_name: str
     pid: int
     task_id: str

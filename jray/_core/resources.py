@@ -282,22 +282,19 @@ class NodeResources:
         return None
 
     def waiting_reason(self, request: ResourceSet) -> str | None:
-        """What *request* waits for at present, or None if it fits now."""
+        """What *request* waits for at present, as a clause, or None if it fits now."""
         free_now = self.available
         missing = request.missing_from(free_now)
         if missing:
             needs = ", ".join(format_quantity(name, request.get(name)) for name in missing)
-            free = ", ".join(
-                f"{format_quantity(name, free_now.get(name))} of "
-                f"{format_quantity(name, self._total.get(name))}"
-                for name in missing
-            )
-            return f"needs {needs}, free on the node: {free}"
+            return f"waits for {needs}: {', '.join(self._used(name, missing) for name in missing)} in use"
         wanted_gpu = request.get(GPU)
         if wanted_gpu and not self._choose_gpus(wanted_gpu):
             parts = ", ".join(f"{units / UNITS:g}" for units in self._free_gpus.values() if units)
             whole = "whole" if wanted_gpu >= UNITS else "on one GPU"
-            return f"needs {format_quantity(GPU, wanted_gpu)} {whole}, free on the node's GPUs: {parts}"
+            return (
+                f"waits for {format_quantity(GPU, wanted_gpu)} {whole}: free on the node's GPUs are {parts}"
+            )
         return None
 
     def check_invariants(self) -> None:
@@ -330,6 +327,14 @@ class NodeResources:
         if live is None or (live[0] is not allocation and live[0] != allocation):
             raise JrayInternalError(f"{operation}() of an allocation that isn't live.", allocation=allocation)
         return live[1]
+
+    def _used(self, name: str, among: Sequence[str]) -> str:
+        """How much of *name* is held; with its name where it is one of several."""
+        total = self._total.get(name)
+        used = format_quantity(name, total - max(0, self._free.get(name, 0)))
+        if len(among) == 1 and name not in (MEMORY, OBJECT_STORE_MEMORY):
+            return f"{used.removesuffix(f' {name}')} of {total / UNITS:.10g}"
+        return f"{used.removesuffix(f' {name}')} of {format_quantity(name, total)}"
 
     def _choose_gpus(self, units: int) -> tuple[str, ...]:
         """The GPUs that a request for *units* gets now; empty if none will do."""

@@ -1,4 +1,4 @@
-"""Owns the matplotlib backend of remote cells: figures are drawn in memory and shown in the notebook.
+"""Owns the matplotlib backend of workers: figures are drawn in memory and shown in the notebook.
 
 Loaded by matplotlib itself, as ``module://jray.notebook.figures``, so that nothing here costs a worker
 that draws nothing.
@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from jray.notebook.publisher import current_publisher
+from jray.notebook.worker_display import display
 
 #: What matplotlib looks for in a backend module.
 FigureCanvas = FigureCanvasAgg
@@ -19,8 +19,6 @@ FigureCanvas = FigureCanvasAgg
 
 def show(*_args: Any, **_kwargs: Any) -> None:
     """Publish the open figures, oldest first, and close them, as a notebook's inline backend does."""
-    publisher = current_publisher()
     for number in plt.get_fignums():
-        if publisher is not None:
-            publisher.display(plt.figure(number))
+        display(plt.figure(number))
         plt.close(number)

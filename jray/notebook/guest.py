@@ -6,16 +6,23 @@ import os
 from typing import Any
 
 import jray
-from jray._core.frontend import set_frontend
+from jray._core.frontend import Output, OutputKind, set_frontend
+from jray._core.refs import current
+from jray.notebook.bars import Bars
 from jray.notebook.candidates import LiveCandidates
 from jray.notebook.cells import CellTable, running_number
 from jray.notebook.command_table import COMMANDS
 from jray.notebook.completion import ArgumentMatcher
 from jray.notebook.context import Context
 from jray.notebook.kernel_frontend import KernelFrontend
+from jray.notebook.lens import CellLens
 from jray.notebook.looks import Looks
 from jray.notebook.magics import JrayMagics
 from jray.notebook.outbox import Outbox
+from jray.notebook.stopping import Policy, Stopping, is_interrupt, policy_from_environ, policy_of
+from jray.notebook.task_logs import TaskLogs
+from jray.notebook.throttle import limits_from_environ
+from jray.notebook.tracebacks import Tracebacks
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 
@@ -26,16 +33,34 @@ class Guest:
     def __init__(self, shell: Any) -> None:
         self._shell = shell
         self._cells = CellTable()
+        #: what tasks wrote, shown or not
+        self.task_logs = TaskLogs(_logs_directory)
         self._frontend: KernelFrontend | None = None
+        #: the view of each cell's work; None where there is no kernel to show it
+        self.lens: CellLens | None = None
         self._magics: JrayMagics | None = None
         self._matcher: ArgumentMatcher | None = None
         self._looks: Looks | None = None
         #: whether the first cell is to bring in what a kernel's start could not
         self._is_awaiting = False
+        self._tracebacks: Tracebacks | None = None
+        self._on_interrupt = policy_from_environ()
 
     @property
     def cells(self) -> CellTable:
         return self._cells
+
+    @property
+    def on_interrupt(self) -> Policy:
+        """What interrupting a cell does to the work it has submitted: "cancel", "detach" or "ask".
+
+        `JRAY_ON_INTERRUPT` says what it is at first.  Setting another name raises ValueError.
+        """
+        return self._on_interrupt
+
+    @on_interrupt.setter
+    def on_interrupt(self, name: str) -> None:
+        self._on_interrupt = policy_of(name)
 
     def attend(self) -> None:
         """Show refs with what is known of them; route output to cells, if the shell belongs to a kernel.
@@ -54,12 +79,24 @@ class Guest:
                 self._is_awaiting = True
                 self._shell.events.register("pre_run_cell", self._on_first_cell)
             return
-        outbox = Outbox(with_prefix=_is_on("JRAY_LOG_PREFIX"), is_ordered=self._is_noninteractive())
-        self._frontend = KernelFrontend(kernel, self._cells, outbox)
+        is_same_each_time = self._is_noninteractive()
+        outbox = Outbox(
+            with_prefix=_is_on("JRAY_LOG_PREFIX"),
+            is_ordered=is_same_each_time,
+            limits=None if is_same_each_time else limits_from_environ(),
+        )
+        self._frontend = KernelFrontend(
+            kernel, self._cells, outbox, logs=self.task_logs, bars=None if is_same_each_time else Bars()
+        )
+        mode = os.environ.get("JRAY_LENS", "auto").lower()
+        self.lens = CellLens(self._frontend, self._cells, mode=mode, is_repeatable=is_same_each_time)
         self._shell.events.register("pre_run_cell", self._on_cell)
         self._shell.events.register("post_run_cell", self._on_cell_end)
         self._enter_cell(None, is_recorded=True)  # the one that is running brought us here
         set_frontend(self._frontend)
+        frontend = self._frontend
+        self._tracebacks = Tracebacks(self._shell, lambda: frontend.latest)
+        self._tracebacks.install()
 
     def load(self) -> None:
         """Add the magics and their completion.  Doing it again changes nothing."""
@@ -93,8 +130,14 @@ class Guest:
             self._shell.events.unregister("pre_run_cell", self._on_cell)
             self._shell.events.unregister("post_run_cell", self._on_cell_end)
             set_frontend(None)
+            if self._tracebacks is not None:
+                self._tracebacks.remove()
+            if self.lens is not None:
+                self.lens.close()
             self._frontend.close()
-        self._frontend = self._magics = self._matcher = self._looks = None
+            self.task_logs.close()
+        self._frontend = self._magics = self._matcher = self._looks = self._tracebacks = None
+        self.lens = None
 
     # -- hooks ------------------------------------------------------------------------------------
 
@@ -112,9 +155,25 @@ class Guest:
     def _on_cell(self, info: Any = None) -> None:
         self._enter_cell(getattr(info, "cell_id", None), is_recorded=False)
 
-    def _on_cell_end(self, _result: Any = None) -> None:
+    def _on_cell_end(self, result: Any = None) -> None:
+        if self._frontend is None:
+            return
+        if current.client is not None and is_interrupt(getattr(result, "error_in_exec", None)):
+            cell = self._frontend.latest
+            Stopping(current.client.watch, self._say, self._ask).on_interrupt(cell, self._on_interrupt)
+        self._frontend.end_cell()
+        if self.lens is not None:
+            self.lens.left()
+
+    def _say(self, text: str) -> None:
+        """Show a line of jray's own under the cell that runs or just ran, now."""
         if self._frontend is not None:
+            self._frontend.write(Output(self._frontend.latest, OutputKind.NOTICE, text, None, "jray", 0, ""))
             self._frontend.flush()
+
+    @staticmethod
+    def _ask(question: str) -> str:
+        return input(question)
 
     def _enter_cell(self, cell_id: str | None, *, is_recorded: bool) -> None:
         request = self._request()
@@ -126,6 +185,8 @@ class Guest:
         )
         if self._frontend is not None:
             self._frontend.enter(cell)
+        if self.lens is not None:
+            self.lens.entered(cell.number)
 
     def _request(self) -> dict[str, Any]:
         get_parent = getattr(self._shell, "get_parent", None)
@@ -143,6 +204,15 @@ class Guest:
         # Front ends that people look at name the cell or the notebook; nbval and nbclient do neither.
         names_cell = bool(self._request().get("metadata", {}).get("cellId"))
         return not names_cell and self._notebook() is None and "COLAB_RELEASE_TAG" not in os.environ
+
+
+def _logs_directory() -> str | None:
+    """Return where this process's session keeps logs; None: nowhere, or where others must not write."""
+    client = current.client
+    if client is None or client.engine_name != "jray":
+        return None
+    directory = os.path.join(client.session_dir, "logs")
+    return directory if os.path.isdir(directory) else None
 
 
 def _is_on(variable: str) -> bool:

@@ -12,6 +12,7 @@ import functools
 import importlib
 import importlib.util
 import io
+import sys
 from typing import Any
 
 #: Types whose repr is what IPython shows, to the letter.
@@ -40,16 +41,49 @@ class MimeBundle:
     metadata: dict[str, Any]
 
 
-def bundle_of(value: object) -> MimeBundle | None:
-    """Return what a notebook would show for *value*; None: it showed itself, by `display`."""
+def bundle_of(value: object, *, loads_ipython: bool = True) -> MimeBundle | None:
+    """Return what a notebook would show for *value*; None: it showed itself, by `display`.
+
+    Without `loads_ipython`, IPython's formatters are used only if IPython has been imported here already.
+    """
     if is_plain(value):
         return MimeBundle({"text/plain": repr(value)}, {})
-    if importlib.util.find_spec("IPython") is None:
+    if not loads_ipython and callable(getattr(type(value), "_ipython_display_", None)):
+        value._ipython_display_()  # type: ignore[attr-defined]
+        return None
+    if "IPython" not in sys.modules and not (loads_ipython and importlib.util.find_spec("IPython")):
         return _by_methods(value)
     data, metadata = _formatter().format(value)
     if not data:
         return None
     return MimeBundle({kind: _as_text(content) for kind, content in data.items()}, metadata)
+
+
+def within(bundle: MimeBundle, most_characters: int) -> MimeBundle:
+    """Return *bundle* without the largest of its forms that are too many to send; the text says which are missing."""
+    sizes = {kind: _size(content) for kind, content in bundle.data.items()}
+    missing = []
+    for kind, size in sorted(sizes.items(), key=lambda item: -item[1]):
+        if sum(sizes.values()) <= most_characters:
+            break
+        missing.append(f"{kind} of {size / 1e6:.1f} MB")
+        del sizes[kind]
+    if not missing:
+        return bundle
+    data = {kind: content for kind, content in bundle.data.items() if kind in sizes}
+    note = (
+        f"[jray] not shown, because a display may have {most_characters / 1e6:g} MB: {', '.join(missing)}. "
+        "Return the value from the task, or make it smaller."
+    )
+    text = data.get("text/plain")
+    data["text/plain"] = f"{text}\n{note}" if text else note
+    if "text/html" in data:  # front ends show this and not the text
+        data["text/html"] = f"{data['text/html']}<div>{note}</div>"
+    return MimeBundle(data, bundle.metadata)
+
+
+def _size(content: Any) -> int:
+    return len(content) if isinstance(content, str | bytes) else len(str(content))
 
 
 def is_plain(value: object, *, depth: int = 3) -> bool:

@@ -1,22 +1,32 @@
-"""Owns progress bars: drawn live in a terminal or notebook, told in plain lines by tasks and in logs."""
+"""Owns progress bars: drawn live in a terminal or notebook, told in plain lines by tasks and in logs.
+
+Tasks that a notebook's cell submitted tell the states of their bars instead, and the notebook draws those as a group.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
+import itertools
 import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sized
-from time import monotonic
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Protocol, Self, TextIO
 
-from jray._core.frontend import Output, TerminalFrontend, get_frontend, set_frontend
+from jray._core.frontend import Output, OutputKind, TerminalFrontend, get_frontend, set_frontend
 from jray._core.refs import current
+
+#: what a display of a task holds that is no display but the state of a bar, as `tqdm.state` returns it
+BAR_MIME = "application/vnd.jray.bar+json"
 
 #: a live bar is drawn anew at most this often
 _LIVE_S = 0.1
+#: a task tells the state of a bar at most this often
+_TELL_S = 0.2
 #: plain lines: the second comes after this long, and each later one after twice the time, up to the most
 _PLAIN_S, _PLAIN_MOST_S = 1.0, 10.0
 _WIDTH = 80  #: of lines, where no terminal says another
@@ -29,9 +39,10 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 class tqdm:  # noqa: N801 -- the name that everybody knows
     """A progress bar: `for item in tqdm(items): ...`, or `update(n)` by hand and `close()` at the end.
 
-    In a driver it is drawn live, with other open bars, in a terminal (stderr) or a notebook.  Anywhere else,
-    also in tasks and actors, it is told in plain lines on stderr, which come to the driver with the rest of
-    what tasks write.  It is not picklable: make it where it is used.
+    In a driver it is drawn live, with other open bars, in a terminal (stderr) or a notebook.  The bars of tasks and
+    actor calls that a notebook's cell submitted are drawn under that cell, all in one group.  Anywhere else, also in
+    tasks of other drivers, it is told in plain lines on stderr, which come to the driver with the rest of what tasks
+    write.  It is not picklable: make it where it is used.
 
     Args:
         iterable: what to iterate over; its length is the default of `total`.
@@ -72,6 +83,7 @@ class tqdm:  # noqa: N801 -- the name that everybody knows
         self.postfix = ""
         self._start_s = monotonic()
         self._is_closed = disable
+        self._has_failed = False
         self._screen: Screen = NoScreen() if disable else _screen_for(flush_interval_s)
         self._screen.add(self, position)
 
@@ -86,6 +98,9 @@ class tqdm:  # noqa: N801 -- the name that everybody knows
             for item in self._iterable:
                 yield item
                 self.update()
+        except Exception:
+            self._has_failed = True
+            raise
         finally:
             self.close()
 
@@ -132,6 +147,7 @@ class tqdm:  # noqa: N801 -- the name that everybody knows
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._has_failed = kind is not None
         self.close()
 
     def __del__(self) -> None:
@@ -149,6 +165,26 @@ class tqdm:  # noqa: N801 -- the name that everybody knows
     def write(cls, text: str, file: TextIO | None = None, end: str = "\n") -> None:
         """Print without harm to bars, as `safe_print` does."""
         safe_print(text, file=file, end=end)
+
+    def state(self) -> dict[str, Any]:
+        """Return what there is to tell of the bar: plain values, with "state" running, done, failed or stopped."""
+        if not self._is_closed:
+            state = "running"
+        elif self._has_failed:
+            state = "failed"
+        else:
+            state = "done" if self.total is None or self.n >= self.total else "stopped"
+        return {
+            "state": state,
+            "desc": self.desc,
+            "n": self.n,
+            "total": self.total,
+            "unit": self.unit,
+            "postfix": self.postfix,
+            "initial": self.initial,
+            "leave": self.leave,
+            "elapsed_s": monotonic() - self._start_s,
+        }
 
     def line(self, width: int | None = None) -> str:
         """Return the bar as text of *width* columns; None: with a short bar, as wide as that gets."""
@@ -265,6 +301,58 @@ class PlainScreen:
 
     def close(self, bar: tqdm) -> None:
         _write_line(bar.line())
+
+
+class CellScreen:
+    """Tells the states of one bar of a task to the notebook whose cell the task is of."""
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, interval_s: float | None) -> None:
+        self._interval_s = _TELL_S if interval_s is None else interval_s
+        self._number = next(self._numbers)
+        here = current.client.whereabouts()
+        task_id = here.task_id.hex() if here.task_id is not None else ""
+        cell = get_frontend().cell
+        #: the task may have ended when the bar is closed: it is the bar's for good
+        self._head = Output(
+            cell, OutputKind.DISPLAY, "", None, here.task_name or "worker", os.getpid(), task_id
+        )
+        self._told_s = float("-inf")
+
+    def add(self, bar: tqdm, position: int | None) -> None:  # noqa: ARG002 -- the notebook places bars
+        self._tell(bar)
+
+    def changed(self, bar: tqdm) -> None:
+        if monotonic() - self._told_s >= self._interval_s and not bar._is_closed:
+            self._tell(bar)
+
+    def close(self, bar: tqdm) -> None:
+        self._tell(bar)
+        task = current.client.context.task_number()
+        if task is not None and bar.state()["state"] == "stopped":
+            threading.Thread(target=self._judge, args=(bar, task), name="jray-bar", daemon=True).start()
+
+    def _judge(self, bar: tqdm, task: Any) -> None:
+        """Tell that a bar whose loop was left early has failed, if its task does.
+
+        A generator cannot tell an error in the loop's body from a `break`.
+        """
+        pause_s = 0.02
+        while not task.ended_s:
+            sleep(pause_s)
+            pause_s = min(2 * pause_s, 1.0)
+        sleep(pause_s)  # whether it failed is noted a moment later
+        if task.has_failed:
+            bar._has_failed = True
+            self._tell(bar)
+
+    def _tell(self, bar: tqdm) -> None:
+        self._told_s = monotonic()
+        state = {"id": self._number, **bar.state()}
+        get_frontend().write(
+            dataclasses.replace(self._head, data={"data": {BAR_MIME: state}, "metadata": {}})
+        )
 
 
 class LiveScreen:
@@ -452,15 +540,15 @@ _state = _State()
 def _screen_for(interval_s: float | None) -> Screen:
     screen = live_screen()
     if screen is None:
-        return PlainScreen(interval_s)
+        # only a notebook has cells, and only what runs for one of them has its number
+        return CellScreen(interval_s) if _is_worker() and get_frontend().cell else PlainScreen(interval_s)
     screen.interval_s = _LIVE_S if interval_s is None else interval_s
     return screen
 
 
 def live_screen() -> LiveScreen | None:
     """Return where this process draws bars; None where it cannot: in tasks, and if stderr is no terminal."""
-    client = current.client
-    if client is not None and client.whereabouts().worker_id is not None:
+    if _is_worker():
         return None
     stream = sys.stderr
     with _state.lock:
@@ -468,6 +556,10 @@ def live_screen() -> LiveScreen | None:
             _state.stream = stream
             _state.screen = _make_screen(stream)
         return _state.screen
+
+
+def _is_worker() -> bool:
+    return current.client is not None and current.client.whereabouts().worker_id is not None
 
 
 def _make_screen(stream: Any) -> LiveScreen | None:

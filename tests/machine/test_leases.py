@@ -155,8 +155,28 @@ def test_no_more_workers_start_at_once_than_allowed() -> None:
     script = Script(make(cpus=8, max_starting=2))
     assert kinds(script.wants(1, 8)) == ["StartWorker", "StartWorker"]
     ((demand, reason),) = script.leases.waiting()
-    assert (demand.wanted, reason) == (6, "a worker starts")
+    assert (demand.wanted, reason) == (6, "waits for a worker to start")
     assert kinds(script.ready(b"w1")) == ["Grant", "StartWorker"]
+
+
+def test_who_holds_what_a_demand_waits_for_is_known_by_name_and_cell() -> None:
+    """Actors come first; who holds only other things, or has lent its CPU, holds nothing of it."""
+    script = Script(make(cpus=3, x=1))
+    workers = script.has_idle(4)
+    script.leases.demand(Demand(1, 1, ONE_CPU, POOL, 1, cell=4, name="f"))
+    script.leases.demand(Demand(2, 2, amounts(x=1), POOL, 1, cell=5, name="g"))
+    script.leases.demand(Demand(2, 3, ONE_CPU, POOL, 1, cell=6, name="h"))
+    script.places(b"a")
+    script.leases.demand(waiting := Demand(3, 0, ONE_CPU, POOL, 1, cell=7, name="late"))
+    ((demand, reason),) = script.leases.waiting()
+    assert (demand, reason) == (waiting, "waits for 1 CPU: 3 of 3 in use")
+    held = [(worker.name, worker.cell) for worker in script.leases.holders(waiting)]
+    assert (held[0], sorted(held[1:])) == (("actor A", 0), [("f", 4), ("h", 6)])
+    (other,) = [worker for worker in workers if script.leases.workers[worker].name == "h"]
+    script.places(b"b")  # its turn comes after the other's, whose worker starts when a CPU is lent
+    script.blocks(other)
+    ((demand, _),) = script.leases.waiting()
+    assert [worker.name for worker in script.leases.holders(demand)] == ["actor A", "f"]
 
 
 def test_what_never_fits_is_said_once() -> None:
@@ -692,6 +712,14 @@ class LeasesProgram(RuleBasedStateMachine):
                 if not (name == "CPU" and worker in self.blocked)
             )
             assert held <= total.get(name), f"more {name} than there is"
+        for demand, reason in leases.waiting():
+            lacking = demand.request.missing_from(leases.resources.available)
+            for worker in leases.holders(demand):
+                assert worker in running, "resources held by a worker that does not run"
+                assert worker.allocation is not None
+                assert set(worker.allocation.request) & set(lacking), f"{worker.name} holds none of {lacking}"
+            if reason.endswith("in use") and not leases._promises:
+                assert leases.holders(demand), "resources held by nobody"
         waiting = Counter(
             {(d.client, d.class_number): d.wanted for d, _ in leases.waiting() if not d.actor_id}
         )

@@ -214,7 +214,7 @@ def test_unblocked_holder_may_oversubscribe_the_cpu_for_a_while() -> None:
     ledger.check_invariants()
     assert ledger.available.to_floats() == {}
     assert ledger.allocate(amounts(CPU=0.1)) is None
-    assert ledger.waiting_reason(amounts(CPU=0.1)) == "needs 0.1 CPU, free on the node: 0 CPU of 1 CPU"
+    assert ledger.waiting_reason(amounts(CPU=0.1)) == "waits for 0.1 CPU: 1 of 1 in use"
     ledger.release(parent)
     assert ledger.allocate(amounts(CPU=0.1)) is None
     ledger.release(child)
@@ -304,7 +304,7 @@ def test_parts_on_two_gpus_do_not_make_a_whole() -> None:
     assert ledger.allocate(amounts(GPU=0.5)) is None
     assert (
         ledger.waiting_reason(amounts(GPU=0.5))
-        == "needs 0.5 GPU on one GPU, free on the node's GPUs: 0.4, 0.4"
+        == "waits for 0.5 GPU on one GPU: free on the node's GPUs are 0.4, 0.4"
     )
     assert ledger.available.to_floats() == {"GPU": 0.8}
 
@@ -352,7 +352,7 @@ def test_busy_node_is_feasible_and_says_what_is_waited_for() -> None:
     ledger = node(CPU=2)
     taken(ledger, CPU=1.5)
     assert ledger.infeasible_reason(amounts(CPU=2)) is None
-    assert ledger.waiting_reason(amounts(CPU=2)) == "needs 2 CPU, free on the node: 0.5 CPU of 2 CPU"
+    assert ledger.waiting_reason(amounts(CPU=2)) == "waits for 2 CPU: 1.5 of 2 in use"
     assert ledger.waiting_reason(amounts(CPU=0.5)) is None
 
 

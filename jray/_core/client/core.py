@@ -51,6 +51,8 @@ from jray.exceptions import (
 
 #: a `get` of several refs waits this long for one before it looks at the others
 _MOMENT_S = 0.02
+#: of an error that nobody gets, so many characters are said
+_LONGEST_ERROR = 4000
 
 
 class Context(Protocol):
@@ -557,8 +559,10 @@ class CoreClient:
                 error = deserialize(blob) if isinstance(blob, bytes) else blob
             except Exception as failure:  # noqa: BLE001 -- whatever a user's class raises
                 error = f"an exception that cannot be deserialized here: {failure!r}"
-            text = f"Unhandled error (suppress with RAY_IGNORE_UNHANDLED_ERRORS=1): {error}"
-            self.show_output(Output(0, OutputKind.NOTICE, text, None, "jray", 0, ""))
+            text = f"Unhandled error (suppress with RAY_IGNORE_UNHANDLED_ERRORS=1): {_shortened(str(error))}"
+            # what it is without where it was: front ends say how often, not as often
+            kind = {"same": f"{getattr(error, 'function_name', '')}: {_last_line(error)}"}
+            self.show_output(Output(0, OutputKind.NOTICE, text, kind, "jray", 0, ""))
 
         self.defer(tell)
 
@@ -673,3 +677,13 @@ def _forget(ref: ObjectRef[Any], waiter: Waiter) -> None:
     """Take back that *waiter* waits for *ref*; the client's lock is held."""
     if ref._state == PENDING and ref._waiters and waiter.notify in ref._waiters:
         ref._waiters.remove(waiter.notify)
+
+
+def _last_line(error: object) -> str:
+    """Return the line of an error's text that says what it is."""
+    return _shortened(str(error).rstrip().rpartition("\n")[2])
+
+
+def _shortened(text: str) -> str:
+    more = len(text) - _LONGEST_ERROR
+    return f"{text[:_LONGEST_ERROR]}... ({more} more characters)" if more > 0 else text

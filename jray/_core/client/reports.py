@@ -36,7 +36,7 @@ class Reports:
         #: in a worker: what runs here, as (task id, name, start, is blocked), and what ran, as (task id, start, end)
         self.running: Callable[[], list[tuple[bytes, str, float, bool]]] = list
         self.executed: Callable[[], list[tuple[bytes, float, float]]] = list
-        #: in a worker: (actor class, name, cell, start, end, calls, failed) of what ran for a cell since then
+        #: in a worker: (actor class, name, cell, start, end, calls, failed, busy) of what ran for a cell since then
         self.spans: Callable[[int | None, float, float], Sequence[tuple[Any, ...]]] = lambda *_: ()
 
     def tell(self, kind: str, filters: Sequence[Any], limit: int, detail: bool) -> Any:
@@ -45,17 +45,21 @@ class Reports:
             self._tell_spans(*filters) if kind == "spans" else self._tell_rows(kind, filters, limit, detail)
         )
 
-    def _tell_spans(self, cell: int | None, since_ms: float, resolution_ms: float) -> list[tuple[Any, ...]]:
-        """Return the fields of `jray._core.engine.Span`, for each."""
+    def _tell_spans(
+        self, job_id: bytes | None, cell: int | None, since_ms: float, resolution_ms: float
+    ) -> list[tuple[Any, ...]]:
+        """Return the fields of `jray._core.engine.Span`, for each; None: of all jobs."""
         client = self._client
+        if job_id not in {None, client.job_id}:
+            return []
         worker_id = "" if client.worker is None else client.worker.worker_id.hex()
         offset = self._wall.offset_s()
         return [
             (
                 worker_id, client.pid, actor, name, of_cell, _ms(start + offset),
-                None if end is None else _ms(end + offset), calls, failed,
+                None if end is None else _ms(end + offset), calls, failed, busy * 1000,
             )
-            for actor, name, of_cell, start, end, calls, failed in self.spans(
+            for actor, name, of_cell, start, end, calls, failed, busy in self.spans(
                 cell, since_ms / 1000 - offset, resolution_ms / 1000
             )
         ]  # fmt: skip

@@ -6,7 +6,9 @@ import dataclasses
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from jray._core.engine import Demand, Span, Stopped, Tally
+from jray._core.engine import Demand, Holder, Span, Stopped, Tally
+from jray._core.serialization import deserialize
+from jray.exceptions import TaskCancelledError
 
 if TYPE_CHECKING:
     from jray._core.client.core import CoreClient
@@ -48,15 +50,38 @@ class Watching:
                         tally.running += 1
         return list(found.values())
 
+    def errors(self, cell: int, name: str) -> list[BaseException]:
+        """Return the errors of a function's calls from a cell, as far as they are remembered, without cancellations."""
+        client = self._client
+        with client.lock:
+            found = [
+                task.payload
+                for task in client.reports.ended
+                if task.payload is not None and _cell_of(task) == cell and task.name == name
+            ]
+        errors = []
+        for blob in found:
+            try:
+                error = deserialize(blob) if isinstance(blob, bytes) else blob
+            except Exception as failure:  # noqa: BLE001 -- whatever a user's class raises
+                error = failure
+            if isinstance(error, BaseException) and not isinstance(error, TaskCancelledError):
+                errors.append(error)
+        return errors
+
     def spans(self, cell: int | None, since_ms: float, resolution_ms: float) -> list[Span]:
-        """Ask all workers what they ran."""
-        answers, _ = self._client.ask("tell", "spans", (cell, since_ms, resolution_ms), 0, False)
+        """Ask all workers what they ran; cells of other jobs have the same numbers, and are left out."""
+        job_id = None if cell is None else self._client.job_id
+        answers, _ = self._client.ask("tell", "spans", (job_id, cell, since_ms, resolution_ms), 0, False)
         spans = [Span(*row) for answer in answers for row in answer]
         return sorted(spans, key=lambda span: span.start_ms)
 
     def demands(self) -> list[Demand]:
         """Ask the node what waits for resources."""
-        return [Demand(*row) for row in self._client.ask("waiting")]
+        return [
+            Demand(name, cell, wanted, reason, tuple(Holder(*holder) for holder in holders))
+            for name, cell, wanted, reason, holders in self._client.ask("waiting")
+        ]
 
     def stop(self, cell: int, *, force: bool) -> Stopped:
         """Cancel what a cell has submitted."""

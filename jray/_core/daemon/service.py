@@ -289,9 +289,7 @@ class Daemon:
         own: dict[str, Callable[..., Any]] = {
             "resources": self._resources,
             "node": self._node_row,
-            "waiting": lambda: [
-                (d.name, d.cell, d.wanted, reason) for d, reason in self.node.leases.waiting()
-            ],
+            "waiting": lambda: self.node.waiting_rows(client.job_id),
             "workers": self._worker_rows,
             "clients": self._client_rows,
             "store": self._store_row,

@@ -16,7 +16,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Hashable, Iterable
 
-from jray._core.resources import GPU, Allocation, NodeResources, ResourceSet
+from jray._core.resources import CPU, GPU, Allocation, NodeResources, ResourceSet
 
 STARTING = "STARTING"
 IDLE = "IDLE"
@@ -64,6 +64,9 @@ class PooledWorker:
     client: int = 0
     class_number: int = 0
     actor_id: bytes | None = None
+    #: what it is leased for, in words: the name and cell of the demand that got it
+    name: str = ""
+    cell: int = 0
     idle_since_s: float = 0.0
 
 
@@ -343,8 +346,23 @@ class Leases:
         resources = self.resources
         found = [(d, resources.infeasible_reason(d.request) or "") for d in self._infeasible.values()]
         for demand in self._demands.values():
-            found.append((demand, resources.waiting_reason(demand.request) or "a worker starts"))  # noqa: PERF401
+            reason = resources.waiting_reason(demand.request) or "waits for a worker to start"
+            found.append((demand, reason))
         return found
+
+    def holders(self, demand: Demand) -> list[PooledWorker]:
+        """Return the workers that hold some of what a demand waits for, the actors first: these hold it longest."""
+        lacking = demand.request.missing_from(self.resources.available)
+        found = [
+            worker
+            for worker in self.workers.values()
+            if worker.allocation is not None
+            and any(
+                name in worker.allocation.request and not (worker.is_blocked and name == CPU)
+                for name in lacking
+            )
+        ]
+        return sorted(found, key=lambda worker: worker.state != ACTOR)
 
     def check_invariants(self) -> None:
         """Raise AssertionError or JrayInternalError unless the accounts agree with each other."""
@@ -540,6 +558,7 @@ class Leases:
         worker.allocation = allocation
         worker.client = demand.client
         worker.class_number = demand.class_number
+        worker.name, worker.cell = demand.name, demand.cell
         if demand.actor_id is not None:
             worker.actor_id = demand.actor_id
             self._move(worker, ACTOR)

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Protocol, cast
 
@@ -251,6 +252,32 @@ class NodeService:
         else:
             self._asked_why.setdefault(worker_id, []).append((client, request))
 
+    def waiting_rows(self, job: bytes) -> list[tuple[str, int, int, str, list[tuple[str, int, int]]]]:
+        """Return the fields of `jray._core.engine.Demand`, for each; of its holders, too.
+
+        Cells of other jobs than the asker's are of other notebooks, and become 0.
+        """
+        return [
+            (
+                demand.name,
+                demand.cell if _job_of(demand.pool) == job else 0,
+                demand.wanted,
+                reason,
+                self._holder_rows(demand, job),
+            )
+            for demand, reason in self.leases.waiting()
+        ]
+
+    def _holder_rows(self, demand: machine.Demand, job: bytes) -> list[tuple[str, int, int]]:
+        """Return (name, cell, workers) of what holds some of what a demand waits for."""
+        return [
+            (name, cell, workers)
+            for (name, cell), workers in Counter(
+                (worker.name, worker.cell if _job_of(worker.pool) == job else 0)
+                for worker in self.leases.holders(demand)
+            ).items()
+        ]
+
     # -- actions ----------------------------------------------------------------------------------
 
     def perform(self, actions: list[machine.Action]) -> None:
@@ -330,6 +357,10 @@ class NodeService:
             return
         self._tell_leased(worker, action.allocation)
         self._send(worker.client, (messages.BECOME_ACTOR, spec, self._restarts[action.actor_id]))
+
+
+def _job_of(pool: Hashable) -> bytes:
+    return cast("Pool", pool)[0]
 
 
 def _worker_ids() -> Iterator[bytes]:

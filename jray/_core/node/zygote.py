@@ -19,8 +19,8 @@ from typing import Any
 from jray._core.node.strays import adopt_orphans, end_children, end_strays, end_with_parent
 from jray._core.wire import messages
 
-#: what every worker needs: its main, what unpickled handles need, and the pickler
-_NEEDED = ("jray.api", "jray.session", "cloudpickle")
+#: what every worker needs: its main, what unpickled handles need, the pickler, and what takes displays
+_NEEDED = ("jray.api", "jray.session", "cloudpickle", "jray.notebook.worker_display")
 #: what many workers need, numpy where it is installed; imported when nobody waits for a fork
 _WANTED = ("asyncio", "numpy")
 #: nobody waits for a fork when none was asked for during this long

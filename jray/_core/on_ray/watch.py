@@ -202,9 +202,10 @@ class RayWatch:
                 None if end is None else end * 1000,
                 calls,
                 failed,
+                busy * 1000,
             )
             for worker_id, pid, actor in dict.fromkeys([*ran, *running])
-            for _, name, of_cell, begun, end, calls, failed in span_rows(
+            for _, name, of_cell, begun, end, calls, failed, busy in span_rows(
                 running[worker_id, pid, actor],
                 sorted(ran[worker_id, pid, actor], key=lambda made: made.ended_s),
                 cell,

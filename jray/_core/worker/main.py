@@ -106,6 +106,8 @@ class Worker:
         self.client.worker = self
         self._shield.install()
         install(router)
+        # by name: what tasks display is the notebook's matter, and this row knows no notebook
+        importlib.import_module("jray.notebook.worker_display").install(router.display)
         frontend.set_frontend(
             ForwardingFrontend(lambda: self._executor.current if self._executor else None, self._to_node)
         )

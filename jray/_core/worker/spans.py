@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-#: (actor class, name, cell, start, end or None, calls, failed), by the monotonic clock
-SpanRow = tuple[str, str, int, float, float | None, int, int]
+#: (actor class, name, cell, start, end or None, calls, failed, seconds of the calls), by the monotonic clock
+SpanRow = tuple[str, str, int, float, float | None, int, int, float]
 
 
 class Ran(Protocol):
@@ -27,6 +27,23 @@ class Ran(Protocol):
     def has_failed(self) -> bool: ...
 
 
+class _Run:
+    """Calls of one function that follow one another."""
+
+    __slots__ = ("busy_s", "calls", "end_s", "failed", "start_s")
+
+    def __init__(self, task: Ran) -> None:
+        self.start_s, self.end_s = task.started_s, task.ended_s
+        self.calls, self.failed = 1, int(task.has_failed)
+        self.busy_s = task.ended_s - task.started_s
+
+    def add(self, task: Ran) -> None:
+        self.end_s = max(self.end_s, task.ended_s)
+        self.calls += 1
+        self.failed += task.has_failed
+        self.busy_s += task.ended_s - task.started_s
+
+
 def span_rows(
     running: Sequence[Ran],
     ran: Sequence[Ran],
@@ -37,34 +54,35 @@ def span_rows(
 ) -> list[SpanRow]:
     """Return the spans of a cell (None: of all) that had not ended by `since_s`.
 
-    `ran` is in the order of its ends.  Calls that are shorter than the resolution, and follow one another within it,
-    become one span; those of a concurrent actor overlap, and count as following.
+    `ran` is in the order of its ends.  Calls that are shorter than the resolution, and follow one of the same
+    function within it, become one span, also where calls of others come between: so there are few spans however
+    many calls there were.
     """
     recent = itertools.takewhile(lambda task: task.ended_s >= since_s, reversed(ran))
     found = sorted(
         (task for task in recent if task.number and (cell is None or task.template.cell == cell)),
         key=lambda task: task.started_s,
     )
-    rows: list[SpanRow] = []
+    runs: list[tuple[str, int, _Run]] = []
+    #: the last run of short calls of each function
+    open_runs: dict[tuple[str, int], _Run] = {}
     for task in found:
-        name, of_cell, start, end = task.name, task.template.cell, task.started_s, task.ended_s
-        failed = int(task.has_failed)
-        is_short = end - start < resolution_s
-        if rows and is_short:
-            _, last_name, last_cell, last_start, last_end, calls, last_failed = rows[-1]
-            assert last_end is not None
-            if (
-                (last_name, last_cell) == (name, of_cell)
-                and (calls > 1 or last_end - last_start < resolution_s)
-                and start - last_end < resolution_s
-            ):
-                rows[-1] = (
-                    actor, name, of_cell, last_start, max(end, last_end), calls + 1, last_failed + failed
-                )  # fmt: skip
-                continue
-        rows.append((actor, name, of_cell, start, end, 1, failed))
+        is_short = task.ended_s - task.started_s < resolution_s
+        key = (task.name, task.template.cell)
+        run = open_runs.get(key) if is_short else None
+        if run is not None and task.started_s - run.end_s < resolution_s:
+            run.add(task)
+            continue
+        run = _Run(task)
+        runs.append((*key, run))
+        if is_short:
+            open_runs[key] = run
+    rows: list[SpanRow] = [
+        (actor, name, of_cell, run.start_s, run.end_s, run.calls, run.failed, run.busy_s)
+        for name, of_cell, run in runs
+    ]
     rows += [
-        (actor, task.name, task.template.cell, task.started_s, None, 1, 0)
+        (actor, task.name, task.template.cell, task.started_s, None, 1, 0, 0.0)
         for task in running
         if cell is None or task.template.cell == cell
     ]
