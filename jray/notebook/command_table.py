@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jray.notebook import cancelling, doctor, inventory, memory, session_commands, why
+from jray.notebook import cancelling, doctor, inventory, memory, session_commands, view_commands, why
 from jray.notebook.commands import Command, CommandTable
 
 COMMANDS = CommandTable(
@@ -64,6 +64,32 @@ COMMANDS = CommandTable(
         why.WHY_OPTIONS,
         "Says which arguments are missing, which resources are wanted and what holds them, which calls an actor has\n"
         "to do before, since when something runs, or with what it failed.",
+    ),
+    Command(
+        "logs",
+        "all that a task wrote, also what the cell held back; or which tasks wrote",
+        view_commands.logs,
+        view_commands.LOGS_OPTIONS,
+    ),
+    Command(
+        "debug",
+        "run a failed task again here, with its arguments, under the debugger",
+        view_commands.debug,
+        view_commands.DEBUG_OPTIONS,
+        "Without a task: the latest that failed. What it takes is kept of the last few dozen failed calls of functions.",
+    ),
+    Command("panel", "a live view of tasks, actors, objects, nodes and logs", view_commands.panel),
+    Command(
+        "lens",
+        "the timeline of a cell's work; or whether cells show theirs",
+        view_commands.lens,
+        view_commands.LENS_OPTIONS,
+    ),
+    Command(
+        "interrupt",
+        "what interrupting a cell does to its work: cancel it, detach from it, or ask",
+        view_commands.interrupt,
+        view_commands.INTERRUPT_OPTIONS,
     ),
     Command(
         "doctor",

@@ -34,6 +34,8 @@ class Context:
     find_engine: Callable[[], Engine | None] = current_engine
     #: whether the same notebook must show the same each time: ids, pids and times are left out
     is_deterministic: Callable[[], bool] = lambda: False
+    #: what jray has put into the shell (`jray.notebook.guest.Guest`); None: nothing but magics
+    guest: Any = None
 
     @property
     def namespace(self) -> dict[str, Any]:

@@ -103,7 +103,9 @@ class Guest:
         self.attend()
         if self._magics is None:
             runtime: Any = jray  # a module is a `Runtime`, which mypy sees only when it is annotated so
-            context = Context(self._shell, runtime, self._cells, is_deterministic=self._is_noninteractive)
+            context = Context(
+                self._shell, runtime, self._cells, is_deterministic=self._is_noninteractive, guest=self
+            )
             self._magics = JrayMagics(self._shell, runtime, context)
             self._shell.register_magics(self._magics)
             self._matcher = ArgumentMatcher(
