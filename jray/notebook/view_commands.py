@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 _TASK = option("task", nargs="?", metavar="TASK", completes="tasks", help="the beginning of a task's id.")
 
+_MEANINGS = {
+    "cancel": "cancel: interrupting a cell cancels the work that it has submitted.",
+    "detach": "detach: when a cell is interrupted the work that it has submitted goes on.",
+    "ask": "ask: interrupting a cell asks whether the work that it has submitted is to be cancelled.",
+}
+
 LENS_OPTIONS = (
     option(
         "what",
@@ -95,7 +101,7 @@ def interrupt(context: Context, arguments: argparse.Namespace) -> None:
     guest = _guest(context)
     if arguments.policy is not None:
         guest.on_interrupt = arguments.policy
-    sys.stdout.write(f"An interrupt of a cell: {guest.on_interrupt} its work.\n")
+    sys.stdout.write(_MEANINGS[guest.on_interrupt] + "\n")
 
 
 def _guest(context: Context) -> Guest:

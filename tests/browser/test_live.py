@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.behaviour import support
 from tools.frontends import NotebookPage
-
-pytestmark = pytest.mark.skip(reason="waits for the live views")
 
 LENS = ".jray-lens"
 PANEL = ".jray-panel"

@@ -232,9 +232,9 @@ class Kernel:
         #: messages of the iopub channel so far, by the id of the request they belong to
         self.messages: dict[str, list[dict[str, Any]]] = {}
 
-    def start(self, code: str) -> str:
+    def start(self, code: str, *, allow_stdin: bool = True) -> str:
         """Send a cell and return the id of its request."""
-        return str(self._client.execute(code))
+        return str(self._client.execute(code, allow_stdin=allow_stdin))
 
     def run(self, code: str, timeout_s: float = 40.0) -> list[dict[str, Any]]:
         """Run a cell to its end and return what it said."""
