@@ -256,7 +256,6 @@ PLANNED: dict[str, list[tuple[str, str]]] = {
         ("$ jray ", "summary list start stop status --version get logs memory timeline job microbenchmark stack"),
         ("$ jray ", "health-check"),
     ],
-    "spilling": [("jray.init(", "object_spilling_directory")],
     "output of many workers": [
         ("$", "RAY_DEDUP_LOGS RAY_DEDUP_LOGS_AGG_WINDOW_S RAY_DEDUP_LOGS_ALLOW_REGEX RAY_DEDUP_LOGS_SKIP_REGEX"),
         ("$", "RAY_COLOR_PREFIX RAY_DISABLE_WORKER_LOG_PREFIX"),

@@ -390,11 +390,10 @@ class _Reader:
         for handler in node.handlers:
             self._restore(*start)  # the body may have stopped at its first statement
             self._expression(handler.type)
-            before = self._copy()
             if handler.name is not None:
                 self._assign(handler.name)
             self.block(handler.body)
-            self._forget(handler.name, before)  # Python deletes it at the end of the handler
+            self._forget(handler.name)  # Python deletes it at the end of the handler, whatever it was before
             ends.append(self._copy())
         self._join(ends)
         if node.finalbody:
@@ -406,11 +405,9 @@ class _Reader:
 
     _on_TryStar = _on_Try
 
-    def _forget(self, name: str | None, before: _Ends) -> None:
-        if name is None:
-            return
-        for current, earlier in zip((self._sure, self._own), before, strict=True):
-            if current is not None and (earlier is None or name not in earlier):
+    def _forget(self, name: str | None) -> None:
+        for current in (self._sure, self._own):
+            if current is not None and name is not None:
                 current.discard(name)
 
     def _on_Match(self, node: ast.Match) -> None:

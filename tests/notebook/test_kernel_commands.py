@@ -59,7 +59,9 @@ def held(session: Any, tmp_path: Path) -> Iterator[str]:
 RUNS = """
 import jray.util.state
 deadline = time.monotonic() + 20
-while [row['state'] for row in jray.util.state.list_tasks()].count('RUNNING') < {}:
+def names_running():
+    return [row['name'] for row in jray.util.state.list_tasks(filters=[('state', '=', 'RUNNING')])]
+while names_running().count('hold') < {}:
     assert time.monotonic() < deadline, jray.util.state.list_tasks()
     time.sleep(0.02)
 """
@@ -91,7 +93,7 @@ def test_why_names_what_is_waited_for(session: Any, held: str) -> None:
     assert "it runs for" in shown(session, "%jray why running[0]")
     assert "it waits for its arguments: hold() In[" in shown(session, "%jray why after")
     why = shown(session, "%jray why third")
-    assert "needs 1 CPU" in why
+    assert "waits for 1 CPU" in why
     assert "held by 2 x hold() In[" in why
     assert "needs 1 CPU" in shown(session, "%jray why patient")
     run(session, "up = patient.wake.remote()")

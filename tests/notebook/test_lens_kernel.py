@@ -104,21 +104,30 @@ def test_quick_cells_show_nothing(gated: Any, tmp_path: Path) -> None:
         assert pictures(gated, request) == [] or (end - begin).total_seconds() > 0.9
 
 
-def test_failures_and_an_interrupt_leave_a_right_last_state(gated: Any, tmp_path: Path) -> None:
+def test_failures_leave_a_right_last_state(gated: Any, tmp_path: Path) -> None:
     gate, bad = tmp_path / "gate", tmp_path / "bad"
     request = gated.start(
         f"refs = [gated.remote({str(gate)!r}) for _ in range(2)] + [gated.remote({str(bad)!r}) for _ in range(3)]\n"
-        "jray.get(refs)"
+        "jray.get(refs, return_exceptions=True);"
     )
     gated.wait_until(lambda: "2 running, 3 waiting" in last_text(gated, request))
-    gated.interrupt()
-    gated.wait_idle(request)
-    assert gated.errors(request)[0]["ename"] == "KeyboardInterrupt"
     bad.write_text("fail")
     gate.touch()
     gated.wait_until(lambda: "5 tasks in" in last_text(gated, request))
     assert "3 failed" in last_text(gated, request)
     assert "2 of 5 done" in pictures(gated, request)[-1]["content"]["data"]["text/html"]
+
+
+def test_an_interrupt_leaves_a_right_last_state(gated: Any, tmp_path: Path) -> None:
+    """What it cancelled is over."""
+    gate = tmp_path / "gate"
+    request = gated.start(f"jray.get([gated.remote({str(gate)!r}) for _ in range(5)])")
+    gated.wait_until(lambda: "2 running, 3 waiting" in last_text(gated, request))
+    gated.interrupt()
+    gated.wait_idle(request)
+    assert gated.errors(request)[0]["ename"] == "KeyboardInterrupt"
+    gated.wait_until(lambda: "running" not in last_text(gated, request))
+    assert "5 cancelled" in last_text(gated, request)
 
 
 def test_what_waits_says_for_what_and_who_has_it(gated: Any, tmp_path: Path) -> None:
