@@ -95,7 +95,7 @@ def test_why_names_what_is_waited_for(session: Any, held: str) -> None:
     why = shown(session, "%jray why third")
     assert "waits for 1 CPU" in why
     assert "held by 2 x hold() In[" in why
-    assert "needs 1 CPU" in shown(session, "%jray why patient")
+    assert "waits for 1 CPU" in shown(session, "%jray why patient")
     run(session, "up = patient.wake.remote()")
     assert "its actor Patient is pending" in shown(session, "%jray why up")
     run(session, "del patient, up")
