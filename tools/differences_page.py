@@ -24,6 +24,21 @@ _HEAD = """\
 On purpose, and each held by a test in `tests/behaviour`, whose other tests run on jray and on Ray 2.60 alike.
 Made by `python tools/differences_page.py` from `tests/behaviour/differences.py`.
 """
+#: what `tests/notebook` holds, for Ray has no word of its own there
+_TAIL = """\
+
+## In a notebook
+
+Held by tests in `tests/notebook`.
+
+- **A cell sees what was defined anew**: helpers, constants and classes that a remote function of the notebook refers to
+  are compared once per cell, and local modules are read again when their files changed; in scripts jray has Ray's rule,
+  the code as it was at the first call.
+- **Interrupting a cell cancels what it has submitted**: in Ray the work goes on; `%jray interrupt detach` has it so.
+- **An instance that comes back is of the notebook's own class**: and does not change it; in Ray the class gets what the
+  worker's copy had.
+- **Output goes to the cell that called**: in Ray to the cell that runs.
+"""
 
 
 def make(differences: Sequence[Difference]) -> str:
@@ -38,7 +53,7 @@ def make(differences: Sequence[Difference]) -> str:
         )
         for difference in differences
     ]
-    return "\n".join([_HEAD, *entries, ""])
+    return "\n".join([_HEAD, *entries, _TAIL])
 
 
 if __name__ == "__main__":
