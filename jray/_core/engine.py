@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from jray._core.environments import Environment
 from jray._core.filters import Filter
@@ -101,8 +101,7 @@ class Tally:
         return max(0, self.submitted - self.ended - self.running)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """What one worker ran for a while: one call, or short ones of one function in a row."""
 
     worker_id: str
@@ -118,8 +117,7 @@ class Span:
     busy_ms: float | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """What holds some of what a demand waits for."""
 
     name: str  #: of a function, or "actor " and the class
@@ -127,8 +125,7 @@ class Holder:
     workers: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(NamedTuple):
     """What waits for resources, and why."""
 
     name: str  #: of the function that asked first, or "actor " and the class
@@ -138,8 +135,7 @@ class Demand:
     holders: tuple[Holder, ...] = ()  #: the actors first; empty where that is not known
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Stopped:
+class Stopped(NamedTuple):
     """What a stop found."""
 
     running: int

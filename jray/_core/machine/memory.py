@@ -7,12 +7,11 @@ or a task that is too large for the machine would run for ever.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """A worker in use."""
 
     worker_id: bytes
@@ -21,8 +20,7 @@ class Held:
     resident_bytes: int  #: of its memory, without what it shares
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Victim:
+class Victim(NamedTuple):
     """The worker to end."""
 
     worker_id: bytes

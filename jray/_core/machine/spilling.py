@@ -8,7 +8,6 @@ object is in both places, and a read of either gives the same bytes.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -23,8 +22,7 @@ class Offer(NamedTuple):
     size: int  #: bytes
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """Ask these clients what they can offer, up to so many bytes each."""
 
     round: int
@@ -32,16 +30,14 @@ class Ask:
     wanted: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(NamedTuple):
     """Copy these to one file, in this order."""
 
     round: int
     offers: tuple[Offer, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """Ask a client to take the copies: those numbered `places` of the file."""
 
     round: int
@@ -49,8 +45,7 @@ class Move:
     places: tuple[int, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Settle:
+class Settle(NamedTuple):
     """An owner has answered, or died: free in the store what it took, on disk what it did not."""
 
     round: int
@@ -59,8 +54,7 @@ class Settle:
     refused: tuple[int, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """The round is over."""
 
     round: int

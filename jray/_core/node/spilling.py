@@ -5,8 +5,8 @@ What is moved is decided by `jray._core.machine.spilling`; files are written by 
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -70,7 +70,8 @@ class SpillService:
         self._waiting: deque[_Waiting] = deque()
         #: what the writing thread left to be handled: (round, error or None)
         self._written: deque[tuple[int, BaseException | None]] = deque()
-        self._writer: concurrent.futures.ThreadPoolExecutor | None = None
+        #: writes the file of the round that goes on
+        self._writer: threading.Thread | None = None
         self._chosen: tuple[machine.Offer, ...] = ()
         self._places: list[Place] = []
         self._offers_until_s = 0.0
@@ -154,7 +155,7 @@ class SpillService:
     def close(self) -> None:
         """Wait for the thread, if there is one, and remove what it wrote."""
         if self._writer is not None:
-            self._writer.shutdown(wait=True)
+            self._writer.join()
         self.files.close()
 
     # -- inside -----------------------------------------------------------------------------------
@@ -227,8 +228,6 @@ class SpillService:
             self._written.append((action.round, SegmentError(f"segment {error} is gone")))
             self._wake()
             return
-        if self._writer is None:
-            self._writer = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="jray-spill")
 
         def write() -> None:
             error: BaseException | None = None
@@ -240,7 +239,8 @@ class SpillService:
             self._written.append((action.round, error))
             self._wake()
 
-        self._writer.submit(write)
+        self._writer = threading.Thread(target=write, name="jray-spill", daemon=True)
+        self._writer.start()
 
     def _settle(self, action: machine.Settle) -> None:
         for place in action.taken:

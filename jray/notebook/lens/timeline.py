@@ -179,7 +179,7 @@ class Timeline:
         first = min(told, key=lambda span: span.start_ms)
         if first.start_ms <= begin_ms:
             return told
-        return [dataclasses.replace(first, start_ms=begin_ms), *(span for span in told if span is not first)]
+        return [first._replace(start_ms=begin_ms), *(span for span in told if span is not first)]
 
     def _add(self, worker: _Worker, told: Sequence[Span]) -> None:
         worker.running = [self._bar(span) for span in told if span.end_ms is None]
@@ -188,7 +188,7 @@ class Timeline:
             if span.end_ms is None or span.end_ms <= known_ms:
                 continue
             if span.calls > 1 and span.start_ms < known_ms:  # the first of these calls are known
-                span = dataclasses.replace(span, start_ms=known_ms)  # noqa: PLW2901 -- that is what is new of it
+                span = span._replace(start_ms=known_ms)  # noqa: PLW2901 -- that is what is new of it
             worker.ended.append(self._bar(span))
             worker.told_ms = max(worker.told_ms, span.end_ms or 0.0)
 
