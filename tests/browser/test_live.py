@@ -93,10 +93,10 @@ def test_the_panel_cancels_a_task(made: Callable[..., NotebookPage], tmp_path: P
     panel = page.cell(1).locator(PANEL)
     panel.get_by_text("hold").first.wait_for()
 
+    # a row's button asks first, in place: what it would do, and Keep
     panel.get_by_role("button", name="Cancel").first.click()
-    confirmation = panel.get_by_role("button", name="Yes")
-    if confirmation.count():
-        confirmation.first.click()
+    panel.get_by_role("button", name="Keep").wait_for()
+    panel.locator(".jray-panel-yes").first.click()
 
     (answer,) = page.run_cell(3, within_s=90)
     assert answer["data"]["text/plain"] == "'TaskCancelledError'"
