@@ -23,6 +23,8 @@ FILES: dict[str, str] = {
 #: file -> name of a test, without parameters or with them -> why it can't hold
 TESTS: dict[str, dict[str, str]] = {
     "test_actor_failures.py": {
+        "test_a_restart_finds_large_arguments_as_they_were": _DIES,
+        "test_a_detached_actor_whose_creator_died_does_not_restart_with_other_arguments": _DIES,
         "test_an_actor_without_handles_ends": _ATEXIT,
         "test_an_actor_without_handles_finishes_its_work_first": _LATER,
         "test_a_handle_elsewhere_keeps_the_actor_alive": _PID,
