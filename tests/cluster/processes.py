@@ -6,6 +6,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,3 +133,12 @@ def _is_held(lock: Path) -> bool:
     except FileNotFoundError:  # it is just being removed
         return not lock.parent.exists()
     return False
+
+
+def can_have_mounts_of_its_own() -> bool:
+    """Tell whether a program may be started with file systems that nobody else sees."""
+    command = ["unshare", "--mount", "mount", "-t", "tmpfs", "-o", "size=1m", "jray-test", "/dev/shm"]
+    return (
+        shutil.which("unshare") is not None
+        and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    )

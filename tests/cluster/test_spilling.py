@@ -15,7 +15,7 @@ import jray
 from jray._core.refs import current
 from jray.exceptions import ObjectStoreFullError
 from tests.behaviour.support import Bench, wait_until
-from tests.cluster.processes import Cluster, Script
+from tests.cluster.processes import Cluster, Script, can_have_mounts_of_its_own
 
 MB = 2**20
 
@@ -222,25 +222,42 @@ def test_files_of_a_head_that_was_killed_go_at_the_next_start(
     wait_until(lambda: not list(place.glob("*/spill-*")))
 
 
-def test_a_full_disk_is_said_as_such(script: Callable[..., Script]) -> None:
+@pytest.mark.skipif(not can_have_mounts_of_its_own(), reason="mounts of one's own are not permitted here")
+def test_a_full_disk_is_said_as_such_and_used_again_when_it_has_room(script: Callable[..., Script]) -> None:
+    """What was stored stays whole; once others have left the disk, the next puts succeed."""
     program = script(
         f"""
+        import os, time
         import jray
+
+        with open("/mnt/others", "wb") as file:
+            file.write(bytes({50 * MB}))
         jray.init(num_cpus=1, object_store_memory={16 * MB}, object_spilling_directory="/mnt")
         refs = []
+
+        def put():
+            refs.append(jray.put(bytes([len(refs)]) * {4 * MB}))
+
         try:
             for n in range(12):
-                refs.append(jray.put(bytes([n]) * {4 * MB}))
+                put()
         except jray.exceptions.OutOfDiskError as error:
             print(error)
-        print(all(jray.get(ref) == bytes([n]) * {4 * MB} for n, ref in enumerate(refs)))
+        os.unlink("/mnt/others")
+        deadline = time.monotonic() + 20
+        while len(refs) < 12 and time.monotonic() < deadline:
+            try:
+                put()
+            except jray.exceptions.OutOfDiskError:
+                time.sleep(0.1)
+        print(len(refs), all(jray.get(ref) == bytes([n]) * {4 * MB} for n, ref in enumerate(refs)))
         jray.shutdown()
         """,
         prefix=(
-            "unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=20m jray-test /mnt && exec "$@"', "-"
+            "unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=60m jray-test /mnt && exec "$@"', "-"
         ),
     )  # fmt: skip
     said, whole = program.finish(60)[0].splitlines()
     assert "/mnt" in said
     assert "object_spilling_directory" in said
-    assert whole == "True"
+    assert whole == "12 True"

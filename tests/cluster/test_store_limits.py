@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 import jray
 from jray.exceptions import ObjectStoreFullError
 from tests.behaviour.support import wait_until
-from tests.cluster.processes import Cluster, Script
+from tests.cluster.processes import Cluster, Script, can_have_mounts_of_its_own
 
 MB = 2**20
 
@@ -94,14 +93,6 @@ def test_a_store_beyond_shared_memory_is_in_files(runtime_dir: Path) -> None:
     ref = jray.put(bytes(5 * MB))
     assert jray.get(ref) == bytes(5 * MB)
     assert store_files(cluster) >= 5 * MB
-
-
-def can_have_mounts_of_its_own() -> bool:
-    command = ["unshare", "--mount", "mount", "-t", "tmpfs", "-o", "size=1m", "jray-test", "/dev/shm"]
-    return (
-        shutil.which("unshare") is not None
-        and subprocess.run(command, capture_output=True, check=False).returncode == 0
-    )
 
 
 @pytest.mark.skipif(not can_have_mounts_of_its_own(), reason="mounts of one's own are not permitted here")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -365,3 +366,12 @@ def test_the_state_of_what_runs_is_told() -> None:
         assert cluster.rows(kind).total == 1
     with pytest.raises(ValueError, match="kind"):
         cluster.rows("nonsense")
+
+
+def test_a_directory_to_spill_to_is_said_to_have_no_effect(tmp_path: Path) -> None:
+    """Objects are in this process's own memory."""
+    jray.shutdown()
+    with pytest.warns(UserWarning, match="object_spilling_directory.* has no effect"):
+        jray.init(engine="inline", object_spilling_directory=str(tmp_path))
+    jray.shutdown()
+    assert list(tmp_path.iterdir()) == []

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from jray._core.engine import Demand, Holder, Span, Stopped, Tally
 from jray._core.serialization import deserialize
+from jray._core.tallies import TallyBook
 from jray.exceptions import TaskCancelledError
 
 if TYPE_CHECKING:
     from jray._core.client.core import CoreClient
-
-#: counts of the functions called longest ago are forgotten beyond this many
-_MOST_TALLIES = 4096
 
 
 class Watching:
@@ -22,27 +18,17 @@ class Watching:
 
     def __init__(self, client: CoreClient) -> None:
         self._client = client
-        self._tallies: OrderedDict[tuple[int, str], Tally] = OrderedDict()
+        self._book = TallyBook()
 
     def tally(self, cell: int, name: str, *, is_actor_call: bool = False) -> Tally:
         """Return the counts of a function's calls from a cell, which its templates share."""
-        with self._client.lock:
-            tally = self._tallies.get((cell, name))
-            if tally is None:
-                tally = self._tallies[cell, name] = Tally(cell, name, is_actor_call)
-                if len(self._tallies) > _MOST_TALLIES:
-                    self._tallies.popitem(last=False)
-            return tally
+        return self._book.tally(cell, name, is_actor_call=is_actor_call)
 
     def tallies(self, cell: int | None = None) -> list[Tally]:
         """Return snapshots of the counts."""
         client = self._client
         with client.lock:
-            found = {
-                id(tally): dataclasses.replace(tally)
-                for (of_cell, _), tally in self._tallies.items()
-                if cell is None or of_cell == cell
-            }
+            found = {id(tally): copy for tally, copy in self._book.snapshots(cell)}
             if any(tally.submitted > tally.ended for tally in found.values()):
                 for task in [*client.leasing.running_locked(), *client.actors.running_locked()]:
                     tally = found.get(id(task.template.tally))

@@ -165,7 +165,7 @@ class Daemon:
                 # with nobody to end there is nothing to wake up for
                 idle = not self.node.leases.workers
                 deadline = self._gatherings.next_deadline_s()
-                self.node.memory.needed(bool(self.node.leases.in_use()))
+                self.node.memory.needed(self.node.leases.is_in_use)
                 moments = (
                     None if idle else next_tick, deadline, self.node.spilling.next_deadline_s(),
                     self.node.memory.next_deadline_s(),

@@ -19,14 +19,20 @@ from jray._core.resources import NodeResources
 _job_numbers = itertools.count(1)
 
 
+_NO_SPILLING = (
+    "jray.init(object_spilling_directory=...) has no effect in one process: objects are in its own memory, "
+    "which no store bounds."
+)
+
+
 class InlineSession:
     """See `jray._core.engine.Session`."""
 
     address = ADDRESS
-    warning = ""
 
-    def __init__(self, client: InlineClient, search_path: list[str]) -> None:
+    def __init__(self, client: InlineClient, search_path: list[str], warning: str = "") -> None:
         self.client = client
+        self.warning = warning
         self._search_path = search_path
         sys.path[:0] = search_path
         self.info: dict[str, Any] = {
@@ -78,4 +84,5 @@ def open_session(options: StartOptions) -> InlineSession:
         node_name=options.node_name,
         metadata=options.metadata,
     )
-    return InlineSession(client, [os.path.abspath(path) for path in options.search_path])
+    warning = "" if options.spill_dir is None else _NO_SPILLING
+    return InlineSession(client, [os.path.abspath(path) for path in options.search_path], warning)

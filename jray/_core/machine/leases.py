@@ -333,6 +333,11 @@ class Leases:
 
     # -- questions --------------------------------------------------------------------------------
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether any worker runs tasks or is an actor."""
+        return bool(self._leases or self._actor_workers)
+
     def in_use(self) -> list[PooledWorker]:
         """Return the workers that run tasks or are actors."""
         return [*self._leases.values(), *self._actor_workers.values()]

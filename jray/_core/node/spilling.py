@@ -25,7 +25,7 @@ _OFFER_S = 2.0
 #: after a round that found nothing, the next waits this long
 _AGAIN_S = 0.1
 _AGAIN_IN_BACKGROUND_S = 1.0
-_AGAIN_AFTER_FAILURE_S = 10.0
+_AGAIN_AFTER_FAILURE_S = 2.0
 #: a round in the background goes on until the store is this much below its threshold
 _DOWN_BY = 0.2
 #: a round moves at least this many bytes (Ray's figure), but no more than that part of the store: few and large files
@@ -162,6 +162,8 @@ class SpillService:
 
     def _serve(self, now: float) -> None:
         """Give blocks in turn, and begin a round when the first gets none."""
+        if now >= self._not_before_s:
+            self._fault = None  # it was long ago: there may be room on the disk by now
         while self._waiting:
             entry = self._waiting[0]
             is_over = now >= entry.deadline_s and not self._machine.round
