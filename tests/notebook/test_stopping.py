@@ -159,11 +159,13 @@ def test_the_stop_button_stops_what_the_cell_has_begun(
     gate, mark = tmp_path / "never", tmp_path / "mark"
     request = session.start(
         f"refs = [work.remote({str(gate)!r}, {str(mark)!r})]\n"
-        f"refs += [work.options(num_cpus=2).remote({str(gate)!r}) for _ in range(40)]\n{waiting}"
+        f"refs += [work.options(num_cpus=2).remote({str(gate)!r}) for _ in range(40)]\n"
+        f"print('submitted')\n{waiting}"
     )
     session.wait_until((tmp_path / "mark.begun").exists)
+    session.wait_until(lambda: "submitted" in session.text(request))  # what is not submitted cannot be cancelled
     session.interrupt()
-    session.wait_until((tmp_path / "mark.ended").exists, 1.0)
+    session.wait_until((tmp_path / "mark.ended").exists)
     session.wait_idle(request)
     (error,) = session.errors(request)
     assert error["ename"] in ("KeyboardInterrupt", "CancelledError")
