@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jray._core.client.session import runtime_base
+from jray._core.client.launching import runtime_base
 from jray._core.refs import ObjectRef
 from jray.actor import ActorHandle
 from jray.notebook.capture import analyze

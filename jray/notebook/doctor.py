@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import jray
-from jray._core.client.session import runtime_base
+from jray._core.client.launching import runtime_base
 from jray._core.detect import detect_memory_bytes, detect_num_cpus
 from jray._core.sketch import human_size
 from jray.notebook.context import Context

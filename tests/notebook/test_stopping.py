@@ -163,7 +163,9 @@ def test_the_stop_button_stops_what_the_cell_has_begun(
         f"print('submitted')\n{waiting}"
     )
     session.wait_until((tmp_path / "mark.begun").exists)
-    session.wait_until(lambda: "submitted" in session.text(request))  # what is not submitted cannot be cancelled
+    session.wait_until(
+        lambda: "submitted" in session.text(request)
+    )  # what is not submitted cannot be cancelled
     session.interrupt()
     session.wait_until((tmp_path / "mark.ended").exists)
     session.wait_idle(request)

@@ -16,15 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jray._core.store.arena import (
-    ArenaView,
-    Store,
-    StoreFull,
-    choose_place,
-    default_capacity,
-    free_bytes,
-)
+from jray._core.store.arena import ArenaView, Store, StoreFull
 from jray._core.store.ledger import Block
+from jray._core.store.place import choose_place, default_capacity, free_bytes
 from jray._core.store.segment import PAGE_BYTES, SegmentError
 
 MIB = 1024 * 1024

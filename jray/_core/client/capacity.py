@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from jray._core.client.session import default_store_bytes
+from jray._core.client.launching import default_store_bytes
 from jray._core.detect import detect_gpu_ids, detect_memory_bytes, detect_num_cpus, gpu_ids_for
 from jray._core.engine import StartOptions
 from jray._core.resources import ResourceSet, node_resources_from_user

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jray._core.client.capacity import capacity_of
-from jray._core.client.session import NativeSession, join, start
+from jray._core.client.launching import LaunchedHead, launch
+from jray._core.config import Config
 from jray._core.engine import StartOptions
 from jray._core.environments import Environment, normalize
+
+if TYPE_CHECKING:
+    from jray._core.client.session import NativeSession
 
 
 def open_session(options: StartOptions) -> NativeSession:
@@ -18,25 +22,30 @@ def open_session(options: StartOptions) -> NativeSession:
     environment = normalize(options.runtime_env)
     address = _find_address(options.address)
     facts = _facts(options, environment)
+    config = Config.from_environ()
     if address is None:
-        session = _start(options, facts)
+        head = _launch(options)
+        from jray._core.client.session import start  # noqa: PLC0415 -- 80 ms, in which the head comes up
+
+        session = start(head, facts, config)
     else:
         _refuse_local_settings(options)
-        session = join(address, facts)
+        from jray._core.client.session import join  # noqa: PLC0415 -- as above
+
+        session = join(address, facts, config)
     session.client.runtime_env = environment
     session.client.shows_output = options.log_to_driver
     return session
 
 
-def _start(options: StartOptions, facts: dict[str, Any]) -> NativeSession:
+def _launch(options: StartOptions) -> LaunchedHead:
     capacity = capacity_of(options)
-    return start(
+    return launch(
         resources=capacity.resources,
         gpu_ids=capacity.gpu_ids,
         store_bytes=capacity.store_bytes,
         temp_dir=options.temp_dir,
         spill_dir=options.spill_dir,
-        facts=facts,
         labels=capacity.labels,
         node_name=options.node_name,
     )

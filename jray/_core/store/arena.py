@@ -10,73 +10,17 @@ import gc
 import os
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from jray._core.store.ledger import Block, Ledger, StoreFull
 from jray._core.store.segment import PAGE_BYTES, Buffer, Segment, SegmentError
 from jray._core.store.spill import read_spilled
 
-__all__ = ["ArenaView", "Buffer", "Store", "StoreFull", "StorePlace", "choose_place", "default_capacity"]
+__all__ = ["ArenaView", "Buffer", "Store", "StoreFull"]
 
-MIN_CAPACITY_BYTES = 75 * 1000**2
-MAX_CAPACITY_BYTES = 200 * 1000**3
-#: part of the machine's memory, as with Ray
-_MEMORY_SHARE = 0.3
-#: part of the free shared memory that a store takes at most: others need some too
-_SHM_SHARE = 0.95
-#: A store is made smaller than it would be to fit into shared memory, but not smaller than this.
-_SMALLEST_SHM_STORE_BYTES = 1000**3
 #: Processes map each segment; this many keep descriptors and mappings far from their limits.
 _MOST_SEGMENTS = 64
 
 _PREFIX = "segment-"
-
-
-class StorePlace(NamedTuple):
-    """Where a store's files go."""
-
-    base: str  #: an existing directory, in which the session makes its own
-    warning: str  #: what the user must know, once; empty if all is well
-
-
-def default_capacity(memory_bytes: int, shm_free_bytes: int) -> int:
-    """Return the store's size in bytes: 30 % of memory, 75 MB to 200 GB, less if that fits shared memory."""
-    wanted = int(min(max(memory_bytes * _MEMORY_SHARE, MIN_CAPACITY_BYTES), MAX_CAPACITY_BYTES))
-    fitting = int(shm_free_bytes * _SHM_SHARE)
-    if _SMALLEST_SHM_STORE_BYTES <= fitting < wanted:
-        return fitting
-    return wanted
-
-
-def choose_place(capacity_bytes: int, temp_dir: str, shm_dir: str = "/dev/shm") -> StorePlace:  # noqa: S108
-    """Choose shared memory if it can hold the capacity, *temp_dir* and a warning if not.
-
-    Raises:
-        OSError: *temp_dir* is needed and is not there.
-    """
-    shm_free = _free_bytes(shm_dir)
-    if shm_free >= capacity_bytes:
-        return StorePlace(shm_dir, "")
-    if shm_free >= 0:
-        why = f"{shm_dir} has {_human(shm_free)} free, and the object store may take {_human(capacity_bytes)}"
-    else:
-        why = f"{shm_dir} cannot be written"
-    warning = (
-        f"{why}; objects are stored in files under {temp_dir} instead, which may be slower. "
-        f"Give the container more shared memory (docker run --shm-size={-(-capacity_bytes // 1000**2)}m) "
-        f"or ask for a smaller store with jray.init(object_store_memory=...)."
-    )
-    temp_free = _free_bytes(temp_dir)
-    if temp_free < 0:
-        raise OSError(f"{why}, and {temp_dir}, where it would go instead, cannot be written either")
-    if temp_free < capacity_bytes:
-        warning += f" {temp_dir} has {_human(temp_free)} free, so the store may be full earlier."
-    return StorePlace(temp_dir, warning)
-
-
-def free_bytes(directory: str) -> int:
-    """Return the bytes that a user may still write there; 0 if there is no such directory."""
-    return max(0, _free_bytes(directory))
 
 
 class ArenaView:
@@ -261,22 +205,3 @@ def _segment_files(directory: str) -> dict[int, int]:
         if name.startswith(_PREFIX) and index.isdecimal() and size.isdecimal():
             sizes[int(index)] = int(size)
     return sizes
-
-
-def _free_bytes(directory: str) -> int:
-    """Return the free bytes of a directory's file system, or -1 if it cannot be written."""
-    if not os.access(directory, os.W_OK | os.X_OK):
-        return -1
-    try:
-        status = os.statvfs(directory)
-    except OSError:
-        return -1
-    return status.f_bavail * status.f_frsize
-
-
-def _human(size: float) -> str:
-    for unit in ("B", "KB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

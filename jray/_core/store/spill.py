@@ -35,32 +35,6 @@ class DiskFull(OSError):  # noqa: N818 -- names the state, like StoreFull
         self.numbers = {"path": path, "needed_bytes": needed, "free_bytes": free, "capacity_bytes": capacity}
 
 
-def disk_directory(wanted: str) -> str:
-    """Return *wanted*, or a directory for temporary files if that one is in memory and this one is not."""
-    candidates = (wanted, os.environ.get("TMPDIR", ""), "/tmp", "/var/tmp")  # noqa: S108 -- the session's own is made in it
-    for directory in candidates:
-        if directory and os.access(directory, os.W_OK | os.X_OK) and not _is_in_memory(directory):
-            return directory
-    return wanted
-
-
-def _is_in_memory(directory: str) -> bool:
-    """Tell whether what is written there takes memory."""
-    path = os.path.realpath(directory)
-    found = ("", "")
-    try:
-        with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
-            for line in file:
-                _, point, kind, *_ = line.split(" ")
-                point = point.encode().decode("unicode_escape")  # a blank is \\040 there
-                inside = path == point or path.startswith(point.rstrip("/") + "/")
-                if inside and len(point) >= len(found[0]):
-                    found = (point, kind)
-    except OSError:
-        return False
-    return found[1] in {"tmpfs", "ramfs"}
-
-
 def spill_path(directory: str, file: int) -> str:
     return os.path.join(directory, f"{_PREFIX}{file}")
 
