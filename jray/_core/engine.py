@@ -115,6 +115,10 @@ class Span(NamedTuple):
     failed: int = 0
     #: time of the calls themselves, of those that have ended, without what is between them; None: not known
     busy_ms: float | None = None
+    #: part of these calls' time for which their arguments were brought, before their code began
+    bringing_ms: float = 0.0
+    #: when the first of them was submitted, since the epoch; None: not known
+    submitted_ms: float | None = None
 
 
 class Holder(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -11,6 +12,7 @@ import jray
 from jray._core.engine import Tally
 from jray._core.frontend import TerminalFrontend, set_frontend
 from jray._core.refs import current
+from jray.util.state import list_tasks
 from tests.behaviour.support import Bench, wait_until
 from tests.cluster.processes import Cluster
 
@@ -121,6 +123,75 @@ def test_a_running_call_has_a_span_without_end(cells: Cells, bench: Bench) -> No
     wait_until(lambda: any(span.end_ms is None for span in watch().spans(cells.cell, 0.0, 10.0)))
     gate.open()
     jray.get(ref)
+
+
+def test_a_span_tells_since_when_its_call_waited_and_how_long_arguments_took(
+    cells: Cells, bench: Bench
+) -> None:
+    """The owner knows the one, the worker the other; of what tasks submit nobody here knows since when."""
+
+    class Slow:
+        """Takes its time to be unpickled."""
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            return time.sleep, (0.2,)
+
+    @jray.remote
+    def use(slow: Any, gate: Any) -> None:
+        gate.wait()
+
+    @jray.remote
+    def outer() -> None:
+        jray.get(wait_at.options(name="inner").remote(gate))
+
+    gate = bench.gate()
+    begun_ms = time.time() * 1000
+    ref = use.remote(Slow(), gate)
+
+    def is_ready() -> bool:
+        return any(span.bringing_ms and span.end_ms is None for span in watch().spans(cells.cell, 0.0, 1.0))
+
+    wait_until(is_ready)
+    gate.open()
+    jray.get([ref, outer.remote()])
+    (used,) = [span for span in watch().spans(cells.cell, 0.0, 1.0) if span.name.endswith("use")]
+    assert used.bringing_ms >= 150
+    assert used.busy_ms is not None
+    assert used.bringing_ms <= used.busy_ms
+    assert used.submitted_ms is not None
+    assert begun_ms - 100 < used.submitted_ms < used.start_ms + 100
+    (inner,) = [span for span in watch().spans(cells.cell, 0.0, 1.0) if span.name == "inner"]
+    assert inner.submitted_ms is None
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_of_a_concurrent_actors_calls_those_run_that_it_lets_run_at_once(
+    cells: Cells, bench: Bench, is_async: bool
+) -> None:
+    class Threaded:
+        def wait(self, gate: Any) -> None:
+            gate.wait()
+
+    class Asynchronous:
+        async def wait(self, gate: Any) -> None:
+            await asyncio.to_thread(gate.wait)
+
+    gate = bench.gate()
+    cls = Asynchronous if is_async else Threaded
+    actor = jray.remote(max_concurrency=2)(cls).remote()
+    refs = [actor.wait.remote(gate) for _ in range(6)]
+
+    def states() -> list[str]:
+        rows = list_tasks(filters=[("type", "=", "ACTOR_TASK")])
+        return sorted(row.state for row in rows)
+
+    wait_until(lambda: of("wait").running == 2)
+    assert of("wait").waiting == 4
+    wait_until(lambda: states().count("RUNNING") == 2)
+    assert states().count("PENDING_ACTOR_TASK_ORDERING_OR_CONCURRENCY") == 4
+    gate.open()
+    jray.get(refs, timeout=60)
+    assert (of("wait").running, of("wait").finished) == (0, 6)
 
 
 @pytest.mark.parametrize("force", [False, True])

@@ -35,9 +35,13 @@ def span(
     actor: str = "",
     calls: int = 1,
     failed: int = 0,
+    bringing_ms: float = 0.0,
+    submitted_ms: float | None = None,
 ) -> Span:
     busy_ms = 0.0 if end_ms is None else end_ms - start_ms
-    return Span(worker, 7, actor, name, 1, start_ms, end_ms, calls, failed, busy_ms)
+    return Span(
+        worker, 7, actor, name, 1, start_ms, end_ms, calls, failed, busy_ms, bringing_ms, submitted_ms
+    )
 
 
 def tally(
@@ -290,6 +294,75 @@ def test_the_timeline_shows_failures_in_red_and_what_runs_as_open() -> None:
     assert re.search(r">0 s</text>.*>1 s</text>.*>2 s</text>", page)
 
 
+def drawn(*spans: Span) -> str:
+    timeline = Timeline(0)
+    timeline.add(spans, asked_ms=1000)
+    return Picture("In[1]", (), Counts("", submitted=3), lanes=timeline.lanes(), now_ms=1000).html()
+
+
+def test_a_call_has_a_part_for_waiting_one_for_its_arguments_and_one_for_running() -> None:
+    """A line, a bar of half the height and a whole one, each as long as it took; and what they mean."""
+    page = drawn(span(200, 1000, submitted_ms=0, bringing_ms=300))
+    ((line_start, line_end),) = re.findall(r'<path d="M([\d.]+) [\d.]+H([\d.]+)" stroke-width', page)
+    rects = re.findall(
+        r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)" height="([\d.]+)" rx="2"><title>', page
+    )
+    (brought, runs) = [tuple(map(float, found)) for found in rects]
+    whole = brought[1] + runs[1]
+    assert float(line_end) == brought[0]
+    assert float(line_end) - float(line_start) == pytest.approx(whole / 4, rel=0.02)
+    assert brought[1] == pytest.approx(whole * 3 / 8, rel=0.02)
+    assert runs[0] == pytest.approx(brought[0] + brought[1], abs=0.2)
+    assert brought[2] * 2 == runs[2]
+    assert ">waits</text>" in page
+    assert ">gets its arguments</text>" in page
+    assert "f: 800 ms, 300 ms of it to get arguments, from 200 ms, waited 200 ms before, pid 7" in page
+
+
+def test_a_part_of_a_call_that_runs_is_drawn_too() -> None:
+    page = drawn(span(200, None, submitted_ms=0, bringing_ms=300))
+    assert "f: running for 800 ms, 300 ms of it to get arguments, from 200 ms, waited 200 ms before" in page
+    assert 'path opacity=".55"' in page
+    assert ">waits</text>" in page
+
+
+def test_that_a_call_waits_while_its_worker_runs_others_is_not_drawn() -> None:
+    """All calls of a loop wait from the first moment on: what is seen is when a worker had nothing to do."""
+    page = drawn(span(0, 500, submitted_ms=0), span(500, 700, submitted_ms=0), span(900, 950, submitted_ms=0))
+    (waits,) = re.findall(r'<path d="([^"]*)" stroke-width', page)
+    assert waits.count("M") == 1
+    assert "waited 900 ms before" in page
+
+
+def test_calls_without_parts_have_no_legend_and_short_ones_together_are_one_bar() -> None:
+    assert "waits</text>" not in drawn(span(0, 500, submitted_ms=0))
+    page = drawn(span(0, 500, calls=10, bringing_ms=300, submitted_ms=0))
+    assert page.count("<title>") == 1
+    assert "10 calls, 500 ms, 300 ms of it to get arguments, from 0 ms, pid 7" in page
+    assert "gets its arguments</text>" not in page
+
+
+def test_a_large_picture_loses_words_then_parts_then_bars() -> None:
+    """Whatever it loses, the bars that are left are whole."""
+    timeline = Timeline(0)
+    timeline.add(
+        [
+            span(n * 1000 + 300, n * 1000 + 900, submitted_ms=n * 1000, bringing_ms=200, worker=f"w{n % 3}")
+            for n in range(90)
+        ],
+        asked_ms=90_000,
+    )
+    whole = Picture("In[1]", (), Counts("", submitted=90), lanes=timeline.lanes(), now_ms=90_000)
+    size = len(whole.html(10**6).encode())
+    parted = whole.html(size - 1)
+    assert "<title>" not in parted
+    assert "waits</text>" in parted
+    plain = whole.html(len(parted.encode()) - 1)
+    assert "waits</text>" not in plain
+    assert plain.count('height="13.0"') == 90
+    assert whole.html(len(plain.encode()) - 1).count('height="13.0"') == 45
+
+
 def test_a_cell_that_runs_on_a_worker_is_named_once() -> None:
     row = Counts("In[4]", submitted=1, running=1)
     assert Picture("In[4]", (row,), row).html().count("In[4]") == 1
@@ -313,6 +386,10 @@ def test_what_work_cost_is_told_only_where_it_is_known() -> None:
     assert cost_line(total, known, names, 3.2) == "200 tasks in 3.2 s, 12.4 s of work on 4 workers: 3.9x"
     assert cost_line(total, None, names, 3.2) == "200 tasks in 3.2 s"
     # a task that waits for tasks of its own works no more than these
+    needy = dataclasses.replace(known, bringing_ms=2000)
+    assert cost_line(total, needy, names, 3.2) == (
+        "200 tasks in 3.2 s, 12.4 s of work on 4 workers (2.0 s of it to get arguments): 3.9x"
+    )
     merged = dataclasses.replace(known, busy_ms=None)
     assert cost_line(total, merged, names, 3.2) == "200 tasks in 3.2 s"
     nested = Work(calls=200, busy_ms=1, workers=4, names=frozenset({"f", "inner"}))

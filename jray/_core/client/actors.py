@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from jray._core.client.arguments import are_plain, pack
@@ -282,12 +281,10 @@ class ActorSubmitter:
         raise ActorExit(0)
 
     def running_locked(self) -> Iterator[PendingTask]:
-        """Return the calls that run, as far as is known here: an ordered actor's first, all of others."""
+        """Return the calls that run, as far as is known here."""
         for actor in self._actors.values():
-            inflight = iter(actor.inflight.values())
-            if actor.is_ordered:
-                inflight = islice(inflight, 1)
-            yield from inflight
+            if actor.inflight:
+                yield from actor.running_locked()
 
     def peer_lost(self, peer: Peer) -> None:
         actor: RemoteActor | None = peer.actor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from jray._core.frontend import Output, OutputKind
 from jray._core.machine.actors import ALIVE, DEAD, ActorView
 from jray._core.machine.dispatch import Timing
 from jray._core.serialization import deserialize
-from jray._core.specs import MethodTemplate
+from jray._core.specs import ONE_BY_ONE, MethodTemplate
 from jray._core.wire import messages
 from jray.exceptions import (
     ActorDiedError,
@@ -98,6 +99,14 @@ class RemoteActor:
         self.template_numbers: dict[Any, CallTemplate] = {}
 
     # -- calls ------------------------------------------------------------------------------------
+
+    def running_locked(self) -> Iterator[PendingTask]:
+        """Return the calls that run, as far as is known here: the oldest, as many as the actor lets run at once."""
+        concurrency = ONE_BY_ONE if self.view is None else self.view.concurrency
+        return concurrency.running(
+            (task.template.wire.method, task.template.wire.concurrency_group, task)
+            for task in self.inflight.values()
+        )
 
     def outstanding(self) -> int:
         return len(self.queue) + len(self.inflight) + len(self._gathered)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import gc
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jray._core.clock import WallClock
 from jray._core.filters import Filter, matches
+from jray._core.ids import object_id
 from jray._core.refs import ATOM, ERROR, INLINE, PENDING, STORED, ObjectRef
 from jray._core.rows import driver_task, error_type
 from jray._core.serialization import deserialize
@@ -36,7 +37,8 @@ class Reports:
         #: in a worker: what runs here, as (task id, name, start, is blocked), and what ran, as (task id, start, end)
         self.running: Callable[[], list[tuple[bytes, str, float, bool]]] = list
         self.executed: Callable[[], list[tuple[bytes, float, float]]] = list
-        #: in a worker: (actor class, name, cell, start, end, calls, failed, busy) of what ran for a cell since then
+        #: in a worker, of what ran for a cell since then: (actor class, name, cell, start, end, calls, failed, seconds
+        #: of the calls, seconds of bringing arguments, id of the first task)
         self.spans: Callable[[int | None, float, float], Sequence[tuple[Any, ...]]] = lambda *_: ()
 
     def tell(self, kind: str, filters: Sequence[Any], limit: int, detail: bool) -> Any:
@@ -48,7 +50,7 @@ class Reports:
     def _tell_spans(
         self, job_id: bytes | None, cell: int | None, since_ms: float, resolution_ms: float
     ) -> list[tuple[Any, ...]]:
-        """Return the fields of `jray._core.engine.Span`, for each; None: of all jobs."""
+        """Return the fields of `jray._core.engine.Span` for each, with a task instead of its time; None: of all jobs."""
         client = self._client
         if job_id not in {None, client.job_id}:
             return []
@@ -57,12 +59,28 @@ class Reports:
         return [
             (
                 worker_id, client.pid, actor, name, of_cell, _ms(start + offset),
-                None if end is None else _ms(end + offset), calls, failed, busy * 1000,
+                None if end is None else _ms(end + offset), calls, failed, _ms(busy), _ms(bringing), task_id,
             )
-            for actor, name, of_cell, start, end, calls, failed, busy in self.spans(
+            for actor, name, of_cell, start, end, calls, failed, busy, bringing, task_id in self.spans(
                 cell, since_ms / 1000 - offset, resolution_ms / 1000
             )
         ]  # fmt: skip
+
+    def submitted_ms(self, task_ids: Iterable[bytes]) -> dict[bytes, float]:
+        """Return when those of these tasks were submitted that this process owns and knows, and that ran but once."""
+        client = self._client
+        numbers = {client.number_of(object_id(task_id, 0)): task_id for task_id in task_ids}
+        with client.lock:
+            pending = client.tasks.pending
+            found = [pending[number] for number in numbers if number in pending]
+            if len(found) < len(numbers):
+                found += [task for task in self.ended if task.number in numbers]
+        offset = self._wall.offset_s()
+        return {
+            numbers[task.number]: _ms(task.submitted_s + offset)
+            for task in found
+            if task.retries_left == task.template.max_retries
+        }
 
     def _tell_rows(self, kind: str, filters: Sequence[Filter], limit: int, detail: bool) -> dict[str, Any]:
         """Return rows (at most *limit*), how many there are, and counts."""
@@ -97,7 +115,10 @@ class Reports:
             task = ref._data
             if ref._state != PENDING:
                 return "FAILED" if ref._state == ERROR else "FINISHED"
-            return "NIL" if task is None else self._state_locked(task)[0]
+            if task is None:
+                return "NIL"
+            running = () if task.actor is None else task.actor.running_locked()
+            return self._state_locked(task, {call.number for call in running})[0]
 
     # -- tasks ------------------------------------------------------------------------------------
 
@@ -106,7 +127,8 @@ class Reports:
         with client.lock:
             pending = list(client.tasks.pending.values())
             ended = list(self.ended)
-            states = [self._state_locked(task) for task in pending]
+            running = {call.number for call in client.actors.running_locked()}
+            states = [self._state_locked(task, running) for task in pending]
         offset = self._wall.offset_s()
         for task, (state, place) in zip(pending, states, strict=True):
             if task.template.is_told:
@@ -118,17 +140,16 @@ class Reports:
             state = "FINISHED" if task.payload is None else "FAILED"
             yield self._row(task, place, state, offset, detail=detail)
 
-    def _state_locked(self, task: Any) -> tuple[str, Any]:
-        """Return a pending task's state, and the lease or actor it is on."""
+    def _state_locked(self, task: Any, running: set[int]) -> tuple[str, Any]:
+        """Return a pending task's state, and the lease or actor it is on; `running` are calls of actors."""
         if task.unready > 0:
             return "PENDING_ARGS_AVAIL", task.actor
         actor, lease = task.actor, task.lease
         if actor is not None:
             if task.number not in actor.inflight:
                 return "PENDING_NODE_ASSIGNMENT", actor
-            if actor.is_ordered and next(iter(actor.inflight)) != task.number:
-                return "PENDING_ACTOR_TASK_ORDERING_OR_CONCURRENCY", actor
-            return "RUNNING", actor
+            waits = task.number not in running
+            return "PENDING_ACTOR_TASK_ORDERING_OR_CONCURRENCY" if waits else "RUNNING", actor
         if lease is None or task.number not in lease.inflight:
             return "PENDING_NODE_ASSIGNMENT", None
         return ("RUNNING" if next(iter(lease.inflight)) == task.number else "SUBMITTED_TO_WORKER"), lease

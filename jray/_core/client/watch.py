@@ -59,7 +59,10 @@ class Watching:
         """Ask all workers what they ran; cells of other jobs have the same numbers, and are left out."""
         job_id = None if cell is None else self._client.job_id
         answers, _ = self._client.ask("tell", "spans", (job_id, cell, since_ms, resolution_ms), 0, False)
-        spans = [Span(*row) for answer in answers for row in answer]
+        rows = [row for answer in answers for row in answer]
+        # workers know when they ran a task, and who submitted it knows since when it waited
+        submitted = self._client.reports.submitted_ms(row[-1] for row in rows)
+        spans = [Span(*row[:-1])._replace(submitted_ms=submitted.get(row[-1])) for row in rows]
         return sorted(spans, key=lambda span: span.start_ms)
 
     def demands(self) -> list[Demand]:

@@ -31,7 +31,7 @@ from jray._core.machine import actors as machine
 from jray._core.options import MethodOptions, check_supported
 from jray._core.refs import ATOM, ObjectRef
 from jray._core.resources import Allocation, ResourceSet
-from jray._core.specs import ActorSpec, ExitCause
+from jray._core.specs import DEFAULT_GROUP, ActorSpec, ExitCause
 from jray._core.strategies import refusal
 from jray._core.worker.actor_host import SPECIAL_METHODS, own_repr
 from jray._core.worker.tracebacks import users_traceback
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from jray._core.client.functions import ExportedCode
     from jray._core.inline.core import InlineClient
 
-_DEFAULT_GROUP = "_default"
 _UNMADE = object()
 
 
@@ -132,7 +131,7 @@ class Actor:
         self._code = code
         #: of the constructor; None once there will be no other life
         self.arguments: PackedArguments | None = arguments
-        self._groups = {_DEFAULT_GROUP: spec.max_concurrency, **dict(spec.concurrency_groups)}
+        self._groups = {DEFAULT_GROUP: spec.max_concurrency, **dict(spec.concurrency_groups)}
         self._method_groups = dict(spec.method_groups)
         self._is_ordered = not (spec.is_async or spec.max_concurrency > 1 or spec.concurrency_groups)
         #: calls that wait, in the order they were made
@@ -149,7 +148,7 @@ class Actor:
         found = self._groups.get(group)
         if found is None:
             known = (
-                ", ".join(name for name in map(repr, self._groups) if name != repr(_DEFAULT_GROUP)) or "none"
+                ", ".join(name for name in map(repr, self._groups) if name != repr(DEFAULT_GROUP)) or "none"
             )
             raise ValueError(
                 f"The actor {self.spec.class_name} has no concurrency group {group!r}; it has {known}."
@@ -158,9 +157,7 @@ class Actor:
 
     def _group_of(self, call: Call) -> str:
         assert isinstance(call.template, MethodTemplate)
-        return call.template.concurrency_group or self._method_groups.get(
-            call.template.method, _DEFAULT_GROUP
-        )
+        return call.template.concurrency_group or self._method_groups.get(call.template.method, DEFAULT_GROUP)
 
     # -- a life begins ------------------------------------------------------------------------------
 

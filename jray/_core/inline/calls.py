@@ -177,6 +177,11 @@ class Call:
         return self.template.name
 
     @property
+    def ready_s(self) -> float:
+        """In one process no arguments are brought."""
+        return 0.0
+
+    @property
     def is_done(self) -> bool:
         return self.phase is IS_DONE
 

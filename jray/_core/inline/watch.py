@@ -58,22 +58,22 @@ class InlineWatch:
                 worker_id,
                 client.pid,
                 actor,
-                name,
-                of_cell,
-                (start + offset) * 1000,
-                None if end is None else (end + offset) * 1000,
-                calls,
-                failed,
-                busy * 1000,
+                row.name,
+                row.cell,
+                (row.start_s + offset) * 1000,
+                None if row.end_s is None else (row.end_s + offset) * 1000,
+                row.calls,
+                row.failed,
+                row.busy_s * 1000,
+                submitted_ms=(row.first.submitted_s + offset) * 1000,
             )
             for worker_id, actor in dict.fromkeys([*ran, *running])
-            for _, name, of_cell, start, end, calls, failed, busy in span_rows(
+            for row in span_rows(
                 running[worker_id, actor],
                 ran[worker_id, actor],
                 cell,
                 since_ms / 1000 - offset,
                 resolution_ms / 1000,
-                actor,
             )
         ]
         return sorted(spans, key=lambda span: span.start_ms)

@@ -58,6 +58,8 @@ class _Ran:
     started_s: float
     ended_s: float
     has_failed: bool
+    submitted_ms: float | None
+    ready_s: float = 0.0  #: Ray does not say
 
 
 class RayWatch:
@@ -189,6 +191,7 @@ class RayWatch:
                 start / 1000,
                 (end or 0) / 1000,
                 row["state"] == "FAILED",
+                row.get("creation_time_ms") or None,
             )
             (ran if end else running)[worker].append(made)
         spans = [
@@ -196,22 +199,22 @@ class RayWatch:
                 worker_id,
                 pid,
                 actor,
-                name,
-                of_cell,
-                begun * 1000,
-                None if end is None else end * 1000,
-                calls,
-                failed,
-                busy * 1000,
+                row.name,
+                row.cell,
+                row.start_s * 1000,
+                None if row.end_s is None else row.end_s * 1000,
+                row.calls,
+                row.failed,
+                row.busy_s * 1000,
+                submitted_ms=row.first.submitted_ms,
             )
             for worker_id, pid, actor in dict.fromkeys([*ran, *running])
-            for _, name, of_cell, begun, end, calls, failed, busy in span_rows(
+            for row in span_rows(
                 running[worker_id, pid, actor],
                 sorted(ran[worker_id, pid, actor], key=lambda made: made.ended_s),
                 cell,
                 since_ms / 1000,
                 resolution_ms / 1000,
-                actor,
             )
         ]
         return sorted(spans, key=lambda span: span.start_ms)

@@ -31,7 +31,7 @@ from jray._core.wire import messages
 from jray._core.worker.modules import LocalModules
 from jray._core.worker.output import OutputRouter
 from jray._core.worker.running import RunningTask, current_task
-from jray._core.worker.spans import SpanRow, span_rows
+from jray._core.worker.spans import span_rows
 from jray._core.worker.tracebacks import remember_sources, task_error
 from jray.exceptions import RayTaskError
 
@@ -316,6 +316,7 @@ class Executor:
                 value = callee(*payload)
             else:
                 args, kwargs = self.arguments(entry)
+                task.ready_s = monotonic()
                 value = callee(*args, **kwargs)
                 del args, kwargs
             if task.is_cancelled and self.host is not None:
@@ -603,14 +604,18 @@ class Executor:
     def _executed(self) -> list[tuple[bytes, float, float]]:
         return [(task.task_id, task.started_s, task.ended_s) for task in list(self.ran)]
 
-    def _spans(self, cell: int | None, since_s: float, resolution_s: float) -> list[SpanRow]:
-        """Return what ran since then, and what runs, for a cell."""
+    def _spans(self, cell: int | None, since_s: float, resolution_s: float) -> list[tuple[Any, ...]]:
+        """Return what ran since then, and what runs, for a cell: see `jray._core.client.reports`."""
         tasks = [task for task in (self.current,) if task is not None and task.number]
         ran = list(self.ran)
         if self.host is not None:
             tasks += self.host.running_tasks()
         actor = "" if self.host is None else self.host.spec.class_name
-        return span_rows(tasks, ran, cell, since_s, resolution_s, actor)
+        return [
+            (actor, row.name, row.cell, row.start_s, row.end_s, row.calls, row.failed, row.busy_s, row.bringing_s,
+             row.first.task_id)
+            for row in span_rows(tasks, ran, cell, since_s, resolution_s)
+        ]  # fmt: skip
 
     # -- the end ----------------------------------------------------------------------------------
 
