@@ -75,6 +75,7 @@ BY_NAME = {
     ("jray.session", "jray.notebook"),
     # ... and in a worker, what tasks display is the guest's matter.
     ("jray._core.worker.main", "jray.notebook.worker_display"),
+    ("jray._core.on_ray.output", "jray.notebook.worker_display"),
 }
 
 #: Imported only where the user's own code has brought them.
