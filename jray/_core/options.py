@@ -308,7 +308,18 @@ def _check_keyword(keyword: str, table: Mapping[str, Option], whose: str) -> str
         hint = f" Did you mean {close[0]}?"
     else:
         hint = ""
-    return f"Invalid option keyword {keyword} for {whose}.{hint} Valid ones are {', '.join(table)}."
+    return f"Invalid option keyword {keyword} for {whose}.{hint} Valid ones are {', '.join(_told(keyword, table))}."
+
+
+def _told(keyword: str, table: Mapping[str, Option]) -> list[str]:
+    """Return the options of *table* that are for users and can be carried out, those most like *keyword* first."""
+    told = [
+        name
+        for name, option in table.items()
+        if not name.startswith("_") and option.instead is None and option.problem is not _only_none
+    ]
+    near = difflib.get_close_matches(keyword, told, n=len(told))
+    return [*near, *(name for name in told if name not in near)]
 
 
 def _checked(kwargs: Mapping[str, Any], table: Mapping[str, Option], whose: str) -> dict[str, Any]:

@@ -29,8 +29,9 @@ from jray._core.machine.leases import (
     PlaceActor,
     StartWorker,
     WantIdle,
+    WorkersFail,
 )
-from jray._core.resources import UNITS, NodeResources, ResourceSet
+from jray._core.resources import UNITS, Misfit, NodeResources, ResourceSet
 
 ONE_CPU = ResourceSet({"CPU": UNITS})
 POOL = ("job", ())
@@ -183,7 +184,7 @@ def test_what_never_fits_is_said_once() -> None:
     """An infeasible demand is told with numbers, waits, and keeps nobody else waiting."""
     script = Script(make())
     (said,) = script.wants(1, 3, amounts(CPU=4), kind=7)
-    assert said == Infeasible(1, 0, "f7", "needs 4 CPU, the node has 2 CPU")
+    assert said == Infeasible(1, 0, "f7", Misfit("needs 4 CPU", "the node has 2 CPU"))
     assert script.wants(1, 5, amounts(CPU=4), kind=7) == []
     assert granted(script.wants(1, 1)) == []
     assert [reason for _, reason in script.leases.waiting()] == ["needs 4 CPU, the node has 2 CPU"]
@@ -441,8 +442,7 @@ def test_a_worker_that_cannot_start_is_tried_once_a_tick() -> None:
     said: list[Action] = []
     for number in range(1, MOST_FAILED_STARTS + 1):
         said = script.dies(b"w%d" % number)
-    (notice,) = [action for action in said if isinstance(action, Infeasible)]
-    assert notice.reason == "gets no worker: 5 in a row died while they started"
+    assert [action for action in said if isinstance(action, WorkersFail)] == [WorkersFail(1, 0, "f0")]
     for worker in list(script.leases.workers):
         if script.leases.workers[worker].state == STARTING and worker != b"w7":
             script.dies(worker)

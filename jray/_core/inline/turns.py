@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from jray._core.frontend import Output, OutputKind
 from jray._core.inline.calls import Call
-from jray._core.resources import Allocation, NodeResources, ResourceSet
+from jray._core.resources import Allocation, Misfit, NodeResources, ResourceSet
 
 if TYPE_CHECKING:
     from jray._core.inline.core import InlineClient
@@ -60,11 +60,11 @@ class Turns:
 
     def submit(self, job: Job) -> None:
         """Run a job now if it may and can; else later."""
-        reason = self.resources.infeasible_reason(job.placement)
-        if reason is not None:
+        misfit = self.resources.misfit(job.placement)
+        if misfit is not None:
             with self._client.lock:
                 self._hopeless.append(job)
-            self._say_hopeless(job, reason)
+            self._say_hopeless(job, misfit)
             return
         frames = self._client.stack.frames
         with self._client.lock:
@@ -83,11 +83,8 @@ class Turns:
     def is_in_coroutine(self) -> bool:
         return self._is_in_coroutine(self._client.stack.frames)
 
-    def _say_hopeless(self, job: Job, reason: str) -> None:
-        text = (
-            f"{job.name} can never run here: it {reason}. It waits until a node that fits joins; ask for less with "
-            ".options(...), or start with more resources."
-        )
+    def _say_hopeless(self, job: Job, misfit: Misfit) -> None:
+        text = misfit.notice(job.name)
         if text not in self._told:
             self._told.add(text)
             self._client.tell(Output(0, OutputKind.NOTICE, text, None, "jray", 0, ""))

@@ -16,7 +16,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Hashable, Iterable
 
-from jray._core.resources import CPU, GPU, Allocation, NodeResources, ResourceSet
+from jray._core.resources import CPU, GPU, Allocation, Misfit, NodeResources, ResourceSet
 
 STARTING = "STARTING"
 IDLE = "IDLE"
@@ -109,15 +109,24 @@ class WantIdle:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Infeasible:
-    """Tell this client that what it wants never fits here, or gets no worker."""
+    """Tell this client that what it wants never fits here."""
 
     client: int
     cell: int
     name: str
-    reason: str
+    misfit: Misfit
 
 
-Action = StartWorker | Grant | PlaceActor | EndWorker | WantIdle | Infeasible
+@dataclasses.dataclass(frozen=True, slots=True)
+class WorkersFail:
+    """Tell this client that what it wants gets no worker: too many in a row died while they started."""
+
+    client: int
+    cell: int
+    name: str
+
+
+Action = StartWorker | Grant | PlaceActor | EndWorker | WantIdle | Infeasible | WorkersFail
 
 #: Demands of one kind fit, or don't, together: the same resources, from the same workers.
 _Kind = tuple[ResourceSet, Hashable]
@@ -195,10 +204,10 @@ class Leases:
             if wanted <= 0:
                 self._drop(known)
         elif wanted > 0:
-            reason = self.resources.infeasible_reason(demand.request)
-            if reason is not None:
+            misfit = self.resources.misfit(demand.request)
+            if misfit is not None:
                 self._infeasible[key] = demand
-                return [Infeasible(demand.client, demand.cell, demand.name, reason)]
+                return [Infeasible(demand.client, demand.cell, demand.name, misfit)]
             demand.wanted = wanted
             self._demands[key] = demand
             self._waiting.setdefault((demand.request, demand.pool), {})[key] = demand
@@ -536,9 +545,8 @@ class Leases:
             self._wait_again(promise.demand)
         if self._failed_starts[pool] > MOST_FAILED_STARTS:
             return []
-        reason = f"gets no worker: {MOST_FAILED_STARTS} in a row died while they started"
         return [
-            Infeasible(demand.client, demand.cell, demand.name, reason)
+            WorkersFail(demand.client, demand.cell, demand.name)
             for demand in self._demands.values()
             if demand.pool == pool
         ]
