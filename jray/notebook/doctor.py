@@ -22,6 +22,7 @@ import jray
 from jray._core.client.launching import runtime_base
 from jray._core.detect import detect_memory_bytes, detect_num_cpus
 from jray._core.sketch import human_size
+from jray.exceptions import RaySystemError
 from jray.notebook.context import Context
 from jray.notebook.listing import Column, Listing, count
 
@@ -262,7 +263,13 @@ def _check_session(context: Context) -> Iterator[Finding]:
     if engine is None:
         yield Finding("cluster", "none: %jray start starts one, and so does the first call")
         return
-    yield Finding("cluster", f"engine {engine.engine_name}, {count(len(engine.cluster.nodes()), 'node')}")
+    try:
+        nodes = engine.cluster.nodes()
+    except RaySystemError as error:
+        text, _, remedy = str(error.client_exc).partition(". ")
+        yield Finding("cluster", text, is_ok=False, remedy=remedy)
+        return
+    yield Finding("cluster", f"engine {engine.engine_name}, {count(len(nodes), 'node')}")
     free = (
         shutil.disk_usage(engine.whereabouts().session_dir or "/").free
         if engine.engine_name == "jray"
