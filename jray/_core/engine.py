@@ -115,7 +115,7 @@ class Span(NamedTuple):
     failed: int = 0
     #: time of the calls themselves, of those that have ended, without what is between them; None: not known
     busy_ms: float | None = None
-    #: part of these calls' time for which their arguments were brought, before their code began
+    #: part of these calls' time for which their code and arguments were brought
     bringing_ms: float = 0.0
     #: when the first of them was submitted, since the epoch; None: not known
     submitted_ms: float | None = None

@@ -42,6 +42,7 @@ def seconds_to_idle(session: Any, request: str) -> float:
 # --- output ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("T1")
 def test_overlapping_tasks_of_two_cells_print_under_their_own(session: Any) -> None:
     """Of 1000 lines of each of two tasks at once, every line is under the cell that submitted it."""
     run(
@@ -135,6 +136,7 @@ def patient(session: Any, tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("waiting", ["jray.get(never)", "jray.wait([never], timeout=None)", "await never"])
+@pytest.mark.promise("T2")
 def test_an_interrupt_ends_the_wait_at_once(
     session: Any, patient: Path, tmp_path: Path, waiting: str
 ) -> None:
@@ -155,6 +157,7 @@ def test_an_interrupt_ends_the_wait_at_once(
     (tmp_path / "other").touch()
 
 
+@pytest.mark.promise("T2")
 def test_an_interrupt_cancels_a_remote_cell(session: Any, patient: Path, tmp_path: Path) -> None:
     """Under half a second for the notebook, and under a second for the cell to be gone from its worker."""
     gone = tmp_path / "gone"
@@ -201,6 +204,7 @@ def test_a_remote_cell_on_a_real_worker(session: Any) -> None:
     assert session.text(checked) == "42 True\n"
 
 
+@pytest.mark.promise("T12")
 def test_a_figure_and_a_data_frame_made_there_appear_here(session: Any) -> None:
     """image/png and text/html, in that order."""
     request = run(

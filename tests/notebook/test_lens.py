@@ -315,13 +315,18 @@ def test_a_call_has_a_part_for_waiting_one_for_its_arguments_and_one_for_running
     assert runs[0] == pytest.approx(brought[0] + brought[1], abs=0.2)
     assert brought[2] * 2 == runs[2]
     assert ">waits</text>" in page
-    assert ">gets its arguments</text>" in page
-    assert "f: 800 ms, 300 ms of it to get arguments, from 200 ms, waited 200 ms before, pid 7" in page
+    assert ">gets code and arguments</text>" in page
+    assert (
+        "f: 800 ms, 300 ms of it to get code and arguments, from 200 ms, waited 200 ms before, pid 7" in page
+    )
 
 
 def test_a_part_of_a_call_that_runs_is_drawn_too() -> None:
     page = drawn(span(200, None, submitted_ms=0, bringing_ms=300))
-    assert "f: running for 800 ms, 300 ms of it to get arguments, from 200 ms, waited 200 ms before" in page
+    assert (
+        "f: running for 800 ms, 300 ms of it to get code and arguments, from 200 ms, waited 200 ms before"
+        in page
+    )
     assert 'path opacity=".55"' in page
     assert ">waits</text>" in page
 
@@ -338,8 +343,8 @@ def test_calls_without_parts_have_no_legend_and_short_ones_together_are_one_bar(
     assert "waits</text>" not in drawn(span(0, 500, submitted_ms=0))
     page = drawn(span(0, 500, calls=10, bringing_ms=300, submitted_ms=0))
     assert page.count("<title>") == 1
-    assert "10 calls, 500 ms, 300 ms of it to get arguments, from 0 ms, pid 7" in page
-    assert "gets its arguments</text>" not in page
+    assert "10 calls, 500 ms, 300 ms of it to get code and arguments, from 0 ms, pid 7" in page
+    assert "gets code and arguments</text>" not in page
 
 
 def test_a_large_picture_loses_words_then_parts_then_bars() -> None:
@@ -386,9 +391,9 @@ def test_what_work_cost_is_told_only_where_it_is_known() -> None:
     assert cost_line(total, known, names, 3.2) == "200 tasks in 3.2 s, 12.4 s of work on 4 workers: 3.9x"
     assert cost_line(total, None, names, 3.2) == "200 tasks in 3.2 s"
     # a task that waits for tasks of its own works no more than these
-    needy = dataclasses.replace(known, bringing_ms=2000)
+    needy = dataclasses.replace(known, bringing_ms=3000)
     assert cost_line(total, needy, names, 3.2) == (
-        "200 tasks in 3.2 s, 12.4 s of work on 4 workers (2.0 s of it to get arguments): 3.9x"
+        "200 tasks in 3.2 s, 12.4 s of work on 4 workers (3.0 s of it to get code and arguments): 3.9x"
     )
     merged = dataclasses.replace(known, busy_ms=None)
     assert cost_line(total, merged, names, 3.2) == "200 tasks in 3.2 s"

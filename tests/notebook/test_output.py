@@ -34,6 +34,7 @@ def run(session: Any, code: str) -> str:
 # --- floods ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("T8")
 def test_a_flood_is_held_back_and_nothing_is_lost_from_the_logs(session: Any) -> None:
     """Of 100 000 lines of four tasks few messages come, first and newest lines; the logs have every line."""
     request = run(
@@ -85,6 +86,7 @@ def test_logs_go_with_the_session(session: Any) -> None:
 # --- displays --------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("T12")
 def test_figures_and_frames_of_tasks_appear_in_their_cell(session: Any) -> None:
     """`plt.show()`, `display` with and without an import, also after the cell has ended, and no IPython for it."""
     first = run(

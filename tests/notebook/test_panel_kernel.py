@@ -147,6 +147,7 @@ def test_every_tab_is_shown(session: Any, comm: str, tab: str) -> None:
     assert state(session, comm)["ribbon"] == ""
 
 
+@pytest.mark.promise("T9")
 def test_an_open_panel_on_an_idle_cluster_is_quiet_and_costs_next_to_nothing(session: Any, comm: str) -> None:
     look(session, comm)
     session.wait_until(lambda: bool(state(session, comm)))
@@ -188,6 +189,7 @@ def test_where_output_must_be_the_same_each_time_it_is_tables(make_kernel: Calla
 
 
 @pytest.mark.parametrize("missing", ["anywidget", "ipywidgets"])
+@pytest.mark.promise("T11")
 def test_without_widgets_it_is_tables(make_kernel: Callable[..., Any], missing: str) -> None:
     kernel = make_kernel(JRAY_NONINTERACTIVE="0")
     run(kernel, f"import sys\nsys.modules[{missing!r}] = None\nimport jray\njray.init(num_cpus=1)")

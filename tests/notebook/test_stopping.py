@@ -152,6 +152,7 @@ def other(session: Any, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("waiting", ["jray.get(refs)", "jray.wait(refs, timeout=None)", "await refs[0]"])
+@pytest.mark.promise("T2")
 def test_the_stop_button_stops_what_the_cell_has_begun(
     session: Any, other: None, tmp_path: Path, waiting: str
 ) -> None:

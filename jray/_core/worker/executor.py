@@ -308,6 +308,7 @@ class Executor:
             if isinstance(function, _Undefined):
                 defined: WorkerFunction = self._unpickled(self._define, peer, entry[1])
                 function = task.template = defined
+                task.ready_s = monotonic()
             callee = function.function
             if callee is None:
                 callee = self.host.method(function)

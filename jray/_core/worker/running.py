@@ -28,7 +28,7 @@ class RunningTask:
         self.has_failed = False
         #: when its code began, by the monotonic clock; 0: not yet
         self.started_s = 0.0
-        #: when the arguments that had to be brought were there; 0: there were none, or they are not there yet
+        #: when the code and arguments that had to be brought were there; 0: there were none, or they are not there yet
         self.ready_s = 0.0
         self.ended_s = 0.0
         #: items of its stream that the owner has taken

@@ -21,7 +21,7 @@ class Ran(Protocol):
     @property
     def ready_s(
         self,
-    ) -> float: ...  # when the arguments that had to be brought were there; 0: there were none
+    ) -> float: ...  # when what had to be brought was there; 0: nothing had to
     @property
     def ended_s(self) -> float: ...
     @property
@@ -39,9 +39,9 @@ class SpanRow(NamedTuple, Generic[R]):
     end_s: float | None  #: None: it runs
     calls: int = 1
     failed: int = 0
-    #: seconds of the calls, with bringing their arguments, of those that have ended
+    #: seconds of the calls, with bringing code and arguments, of those that have ended
     busy_s: float = 0.0
-    #: seconds of these for which arguments were brought
+    #: seconds of these for which code and arguments were brought
     bringing_s: float = 0.0
 
     @property

@@ -21,11 +21,11 @@ _AXIS = 20
 #: Calls of one worker that are drawn beside each other, of those that overlap.
 _MOST_SUBLANES = 4
 _THINNEST = 1.2
-#: What waits is a line, what gets its arguments a bar of half the height.
+#: What waits is a line, what gets its code and arguments a bar of half the height.
 _LINE = 2.0
 _LEGEND = 15
 #: (words, share of a bar's height)
-_PARTS = (("waits", _LINE / _BAR), ("gets its arguments", 0.5), ("runs", 1.0))
+_PARTS = (("waits", _LINE / _BAR), ("gets code and arguments", 0.5), ("runs", 1.0))
 #: Waiting and bringing that are not seen, and shorter than this, need no words either.
 _SAID_MS = 1.0
 
@@ -228,7 +228,7 @@ def _title(bar: Bar, scale: _Scale) -> str:
     taken = words.duration(bar.covers(scale.now_ms) / 1000)
     said.append(f"running for {taken}" if bar.end_ms is None else taken)
     if bar.bringing_ms >= _SAID_MS:
-        said.append(f"{words.duration(bar.bringing_ms / 1000)} of it to get arguments")
+        said.append(f"{words.duration(bar.bringing_ms / 1000)} of it to get code and arguments")
     said.append(f"from {words.duration((bar.start_ms - scale.first_ms) / 1000)}")
     if bar.submitted_ms is not None and bar.start_ms - bar.submitted_ms >= _SAID_MS:
         waited = f"waited {words.duration((bar.start_ms - bar.submitted_ms) / 1000)} before"

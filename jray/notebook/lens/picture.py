@@ -22,8 +22,8 @@ _STATIC_BARS = 96
 #: Functions that have a row of their own.
 _MOST_ROWS = 8
 _BAR_WIDTH = 24
-#: The part of the work from which on it is said that it went into arguments.
-_MUCH_BRINGING = 0.1
+#: The part of the work from which on it is said that it went into bringing code and arguments.
+_MUCH_BRINGING = 0.2
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
@@ -119,7 +119,7 @@ def cost_line(total: Counts, work: Work | None, names: frozenset[str], seconds: 
         return said
     said += f", {words.duration(work.busy_ms / 1000)} of work on {words.many(work.workers, 'worker')}"
     if work.bringing_ms >= work.busy_ms * _MUCH_BRINGING:
-        said += f" ({words.duration(work.bringing_ms / 1000)} of it to get arguments)"
+        said += f" ({words.duration(work.bringing_ms / 1000)} of it to get code and arguments)"
     return f"{said}: {work.busy_ms / 1000 / seconds:.1f}x" if work.workers > 1 else said
 
 

@@ -35,7 +35,7 @@ class Bar:
     calls: int
     failed: int
     busy_ms: float | None  #: time of the calls themselves; None: not known
-    bringing_ms: float = 0.0  #: part of it for which their arguments were brought
+    bringing_ms: float = 0.0  #: part of it for which their code and arguments were brought
     submitted_ms: float | None = None  #: the first of these calls waited from then on; None: not known
 
     def covers(self, now_ms: float) -> float:
@@ -68,7 +68,7 @@ class Work:
 
     calls: int = 0
     busy_ms: float | None = 0.0  #: None: not known of all
-    bringing_ms: float = 0.0  #: part of it for which arguments were brought
+    bringing_ms: float = 0.0  #: part of it for which code and arguments were brought
     workers: int = 0
     names: frozenset[str] = frozenset()
     last_end_ms: float | None = None
