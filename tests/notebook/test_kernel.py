@@ -136,7 +136,6 @@ def patient(session: Any, tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("waiting", ["jray.get(never)", "jray.wait([never], timeout=None)", "await never"])
-@pytest.mark.promise("T2")
 def test_an_interrupt_ends_the_wait_at_once(
     session: Any, patient: Path, tmp_path: Path, waiting: str
 ) -> None:

@@ -189,7 +189,6 @@ def test_where_output_must_be_the_same_each_time_it_is_tables(make_kernel: Calla
 
 
 @pytest.mark.parametrize("missing", ["anywidget", "ipywidgets"])
-@pytest.mark.promise("T11")
 def test_without_widgets_it_is_tables(make_kernel: Callable[..., Any], missing: str) -> None:
     kernel = make_kernel(JRAY_NONINTERACTIVE="0")
     run(kernel, f"import sys\nsys.modules[{missing!r}] = None\nimport jray\njray.init(num_cpus=1)")
