@@ -177,23 +177,14 @@ def _lane(lane: Lane, top: int, palette: Palette, scale: _Scale, detail: Detail)
         is_failed = bar.failed and bar.calls == bar.failed
         colour = _RED if is_failed else palette.colour(bar_name(bar))
         drawn = by_colour.setdefault(colour, [])
-        if detail is not Detail.PLAIN:
-            if bar.submitted_ms is not None:
-                # as long as the worker ran others, that this one waited is no news
-                since = scale.x(max(bar.submitted_ms, free_ms))
-                if x - since >= 1:
-                    waits.setdefault(colour, []).append(f"M{since:.1f} {y + height / 2:.1f}H{x:.1f}")
-            bringing = bar.bringing_ms * scale.pixels_per_ms if bar.calls == 1 else 0.0
-            if bringing >= 1:
-                has_bringing = True
-                bringing = min(bringing, width)
-                drawn.append(_rect(x, y + height / 4, bringing, height / 2, title))
-                x, width = x + bringing, width - bringing
-        if bar.end_ms is None:
-            drawn.append(_open_bar(x, y, width, height, title))
-            continue
-        if width > 0:
-            drawn.append(_rect(x, y, width, height, title))
+        is_parted = detail is not Detail.PLAIN
+        # as long as the worker ran others, that this one waited is no news
+        since = scale.x(max(bar.submitted_ms, free_ms)) if is_parted and bar.submitted_ms is not None else x
+        if x - since >= 1:
+            waits.setdefault(colour, []).append(f"M{since:.1f} {y + height / 2:.1f}H{x:.1f}")
+        bringing = bar.bringing_ms * scale.pixels_per_ms if is_parted and bar.calls == 1 else 0.0
+        has_bringing = has_bringing or bringing >= 1
+        drawn.append(_bar(x, y, width, height, bringing, title, is_open=bar.end_ms is None))
         if bar.failed and not is_failed:  # some of many
             strip = max(2.0, height / 4)
             by_colour.setdefault(_RED, []).append(_rect(x, y + height - strip, width, strip, ""))
@@ -207,6 +198,20 @@ def _lane(lane: Lane, top: int, palette: Palette, scale: _Scale, detail: Detail)
         for colour in sorted(by_colour, key=lambda colour: colour == _RED)
     ]
     return "".join(parts), has_bringing or bool(waits)
+
+
+def _bar(
+    x: float, y: float, width: float, height: float, bringing: float, title: str, *, is_open: bool
+) -> str:
+    """Return a call: where that is seen, first thinner as long as it gets what it needs."""
+    shape = _open_bar if is_open else _rect
+    if bringing < 1:
+        return shape(x, y, width, height, title)
+    bringing = min(bringing, width)
+    parts = _rect(x, y + height / 4, bringing, height / 2, "")
+    if is_open or bringing < width:
+        parts += shape(x + bringing, y, width - bringing, height, "")
+    return f"<g>{title}{parts}</g>" if title else parts
 
 
 def _rect(x: float, y: float, width: float, height: float, title: str) -> str:
