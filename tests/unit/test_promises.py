@@ -13,8 +13,8 @@ TESTS = Path(__file__).parents[1]
 
 PROMISES = {
     "T1": "Of tasks of two cells that print 1000 lines at once, each line is under the cell that submitted it.",
-    "T2": "An interrupt of jray.get, of await and of %%remote is back at once; the cell's tasks are gone within a "
-    "second, those of other cells go on, and so does the head.",
+    "T2": "An interrupt ends jray.get, await and %%remote at once; the cell's tasks are interrupted on their workers, "
+    "those of other cells go on, and so does the head.",
     "T3": "Of a kernel that was killed neither a process nor shared memory is left. (A head that a kernel has started "
     "ends with it: there are none with a lease.)",
     "T4": "The example notebooks say the same in three strict runs with JRAY_NONINTERACTIVE=1 (`make test` compares all "
