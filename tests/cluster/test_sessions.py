@@ -44,8 +44,8 @@ def test_twenty_sessions_in_one_process_leave_nothing() -> None:
     for n in range(20):
         cycle(n)
     gc.collect()
-    assert me.num_fds() == descriptors
-    assert threading.active_count() == threads
+    assert me.num_fds() <= descriptors
+    assert threading.active_count() <= threads
     assert me.children() == []
     assert {name for name in set(os.listdir("/dev/shm")) - shared if not is_held_by_others(name)} == set()
     assert me.memory_info().rss - memory < 4_000_000
