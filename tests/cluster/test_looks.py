@@ -35,7 +35,7 @@ def bad() -> None:
 
 @jray.remote
 def wait_at(gate: Any) -> int:
-    gate.wait()
+    gate.wait(150)
     return 1
 
 
@@ -88,6 +88,7 @@ def test_states_are_told(bench: Bench) -> None:
     assert facts(value).state == "freed"
 
 
+@pytest.mark.timeout(180)
 def test_ten_thousand_pending_refs_are_told_without_a_word_sent(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

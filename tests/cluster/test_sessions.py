@@ -32,7 +32,7 @@ def cycle(n: int) -> None:
     jray.shutdown()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_twenty_sessions_in_one_process_leave_nothing() -> None:
     """After init and shutdown, 20 times, there are no more descriptors, threads, children or memory than before."""
     me = psutil.Process()
