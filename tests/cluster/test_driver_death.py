@@ -82,8 +82,8 @@ BUSY = """
     if sys.argv[2] == "_exit":
         os._exit(5)
     if sys.argv[2] == "shutdown":
-        from jray._core.client import session
-        session._GRACE_S = 600  # a head that does not end by itself is waited for in vain
+        from jray._core.client import launching
+        launching._GRACE_S = 600  # a head that does not end by itself is waited for in vain
         jray.shutdown()
         print("shut down")
 """
