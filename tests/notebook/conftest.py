@@ -235,7 +235,7 @@ class Kernel:
         self._manager.start_kernel(env={**inherited, **fixed, **environment})
         self._client = self._manager.client()
         self._client.start_channels()
-        self._client.wait_for_ready(timeout=60)
+        self._client.wait_for_ready(timeout=100)
         #: messages of the iopub channel so far, by the id of the request they belong to
         self.messages: dict[str, list[dict[str, Any]]] = {}
 
@@ -243,13 +243,13 @@ class Kernel:
         """Send a cell and return the id of its request."""
         return str(self._client.execute(code, allow_stdin=allow_stdin))
 
-    def run(self, code: str, timeout_s: float = 40.0) -> list[dict[str, Any]]:
+    def run(self, code: str, timeout_s: float = 100.0) -> list[dict[str, Any]]:
         """Run a cell to its end and return what it said."""
         request = self.start(code)
         self.wait_idle(request, timeout_s)
         return self.messages[request]
 
-    def wait_idle(self, request: str, timeout_s: float = 40.0) -> None:
+    def wait_idle(self, request: str, timeout_s: float = 100.0) -> None:
         def is_idle() -> bool:
             return any(
                 message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
@@ -258,7 +258,7 @@ class Kernel:
 
         self.wait_until(is_idle, timeout_s)
 
-    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 40.0) -> None:
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 100.0) -> None:
         """Read messages until *condition* holds."""
         deadline = time.monotonic() + timeout_s
         while not condition():

@@ -10,7 +10,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from jray import compat
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 def test_a_notebook_written_for_ray_runs(kernel: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 import jray.notebook
 from jray._core.frontend import Output, OutputKind, TerminalFrontend, get_frontend, set_frontend
 
-pytestmark = pytest.mark.timeout(120)  # some start a kernel
+pytestmark = pytest.mark.timeout(300)  # some start a kernel
 
 
 def said(text: str, kind: str = OutputKind.STDOUT, task: str = "t") -> Output:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 # A kernel and a cluster take seconds to start; the tests of this file share them.
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")

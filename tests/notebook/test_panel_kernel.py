@@ -12,7 +12,7 @@ import pytest
 
 from jray.notebook.panel import model
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 

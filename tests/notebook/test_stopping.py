@@ -13,7 +13,7 @@ import pytest
 from jray._core.engine import Stopped, Tally
 from jray.notebook.stopping import Stopping, is_interrupt, policy_from_environ, policy_of
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 # --- policies, without a kernel ----------------------------------------------------------------------
