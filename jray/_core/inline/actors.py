@@ -11,7 +11,7 @@ import sys
 import traceback
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -385,11 +385,11 @@ class Actor:
             if call.is_cancelled:
                 raise TaskCancelledError(call.task_id.hex())
 
-    def _item_made(self, call: Call, entry: Entry) -> asyncio.Future[None] | None:
+    def _item_made(self, call: Call, entry: Entry) -> Awaitable[None] | None:
         """Hand on an item; return what to wait for before the next is made."""
         stream = call.get_stream()
         if stream is None:
-            return None
+            return asyncio.sleep(0)  # one that never ends must not hold up its loop
         stream.arrived(entry)
         if not stream.is_ahead():
             return None

@@ -10,7 +10,6 @@ import tempfile
 import threading
 import traceback
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any, NoReturn
@@ -95,8 +94,6 @@ class InlineClient:
         self.stack = Stack()
         #: calls without a result, oldest first
         self.pending: dict[int, Call] = {}
-        #: generators whose consumers are gone; see `Stream`
-        self.abandoned: deque[Call] = deque()
         #: thread that drives event loops for those who wait where the engine can't see them
         self.companion: Companion | None = None
         self._tickers: weakref.WeakKeyDictionary[Any, Ticker] = weakref.WeakKeyDictionary()
@@ -172,7 +169,7 @@ class InlineClient:
         """Do something for the user's code: the task that asks waits meanwhile, and what becomes possible is done."""
         if self.is_closing:
             raise RaySystemError(_ENDED)
-        if self.objects.dropped or self.abandoned:
+        if self.objects.dropped:
             self.tidy()
         self.turns.helps()
         with self.turns.aside():
@@ -482,8 +479,6 @@ class InlineClient:
                 if nested is UNSEEN:
                     self._tell_unhandled(data)
                 self.actors.keeper_dropped(ref_id)
-            while self.abandoned:
-                self.runner.abandon(self.abandoned.popleft())
         finally:
             self._is_tidying = False
 
