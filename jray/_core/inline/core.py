@@ -277,8 +277,8 @@ class InlineClient:
             for ref in refs:
                 if ref._client is not self:
                     self._refuse(ref)
-                if ref._state == PENDING and not self._wait_value(ref, deadline):
-                    raise _timed_out(ref)
+                if ref._state == PENDING:
+                    self._wait_value(ref, refs, deadline)
                 values.append(self.objects.value(ref))
         return values
 
@@ -290,10 +290,28 @@ class InlineClient:
             f"{ref!r} belongs to a session that has ended; objects and actors do not outlive jray.shutdown()."
         )
 
-    def _wait_value(self, ref: ObjectRef[Any], deadline: float | None) -> bool:
+    def _wait_value(
+        self, ref: ObjectRef[Any], refs: Sequence[ObjectRef[Any]], deadline: float | None
+    ) -> None:
+        """Wait until *ref* has a value or an error; raises the error of any of *refs* before."""
         self._say_blocking()
+        objects, seen = self.objects, -1
+        failed: ObjectRef[Any] | None = None
+
+        def is_over() -> bool:
+            nonlocal seen, failed
+            if ref._state == PENDING and seen != objects.failures:
+                seen = objects.failures
+                failed = next((ref for ref in refs if ref._client is self and ref._state == ERROR), None)
+            return ref._state != PENDING or failed is not None
+
         left = None if deadline is None else max(0.0, deadline - monotonic())
-        return self.turns.wait(lambda: ref._state != PENDING, left, lambda: self.explain([ref]))
+        if not self.turns.wait(is_over, left, lambda: self.explain([ref])):
+            raise GetTimeoutError(
+                f"Get timed out: {ref!r} had no value in time. The task goes on; get it again later."
+            )
+        if failed is not None:
+            raise objects.error(failed)
 
     def _say_blocking(self) -> None:
         """Say once of each async actor that a blocking call in it is better done otherwise."""
@@ -547,9 +565,3 @@ def _count(call: Call, error: Any) -> None:
         tally.last_error = (
             error.blob if isinstance(error, Failure) else error.load() if isinstance(error, Death) else error
         )
-
-
-def _timed_out(ref: ObjectRef[Any]) -> GetTimeoutError:
-    return GetTimeoutError(
-        f"Get timed out: {ref!r} had no value in time. The task goes on; get it again later."
-    )
