@@ -8,6 +8,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from jray._core.client.functions import check_out_of_band
 from jray._core.inline.failures import Death, Failure
 from jray._core.refs import ATOM, ERROR, INLINE, PENDING, UNSEEN, ObjectRef, restore_ref
 from jray._core.serialization import Serialized, deserialize, is_atom, serialize
@@ -181,6 +182,7 @@ class Objects:
 
     def reduce(self, ref: ObjectRef[Any]) -> tuple[Any, ...]:
         # nobody will tell when that pickle is gone, so the object is kept for the rest of the session
+        check_out_of_band(ref, self._client.config)
         self.exported(ref)
         self._pinned[ref._id] = ref
         return restore_ref, (ref._id, ADDRESS)
