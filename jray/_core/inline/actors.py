@@ -134,7 +134,6 @@ class Actor:
         self.arguments: PackedArguments | None = arguments
         self._groups = {_DEFAULT_GROUP: spec.max_concurrency, **dict(spec.concurrency_groups)}
         self._method_groups = dict(spec.method_groups)
-        self._is_ordered = not (spec.is_async or spec.max_concurrency > 1 or spec.concurrency_groups)
         #: calls that wait, in the order they were made
         self.queue: deque[Call] = deque()
         self.life: Life | None = None
@@ -289,7 +288,7 @@ class Actor:
         for index, call in enumerate(self.queue):
             if call.unready:
                 held_back.add(call.parent)
-            elif not (self._is_ordered and call.parent in held_back):
+            elif not (self.spec.is_ordered and call.parent in held_back):
                 group = self._group_of(call)
                 if group in self._groups and not life.has_room(group):
                     continue
@@ -620,6 +619,7 @@ class ActorMaker:
             cell=plan.cell,
             job=client.job_id,
             owner=ADDRESS,
+            out_of_order=options.runs_out_of_order(plan.is_async),
         )
         reason = refusal(options.scheduling_strategy, client.node_id)
         actor = Actor(client, plan, spec, code, arguments, environment)
