@@ -53,6 +53,12 @@ class CallPlan:
     cell: int
     enable_task_events: bool = True  #: the actor's own
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the state API and the timeline show the calls."""
+        told = self.options.enable_task_events
+        return self.enable_task_events if told is None else told
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Whereabouts:

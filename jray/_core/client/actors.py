@@ -220,11 +220,9 @@ class ActorSubmitter:
             retries = plan.max_task_retries
         retry = options.retry_exceptions or False
         retry = tuple(retry) if isinstance(retry, list) else retry
-        told = options.enable_task_events
-        is_told = plan.enable_task_events if told is None else told
         function_name = f"{plan.class_name}.{plan.method}"
         tally = self._client.watch.tally(plan.cell, wire.name, is_actor_call=True)
-        return CallTemplate(wire, retries, retry, function_name, tally, is_told=is_told)
+        return CallTemplate(wire, retries, retry, function_name, tally, is_told=plan.is_told)
 
     def call(
         self,

@@ -795,6 +795,7 @@ class ActorMaker:
             backpressure=options._generator_backpressure_num_objects,
             cell=plan.cell,
             tally=self._client.watch.tally(plan.cell, name, is_actor_call=True),
+            is_told=plan.is_told,
         )
 
     def call(

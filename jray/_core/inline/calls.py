@@ -36,7 +36,8 @@ class Template:
     """What all calls of a function or method with the same options from the same cell have in common."""
 
     __slots__ = (
-        "backpressure", "cell", "function_name", "max_retries", "name", "num_returns", "retry_exceptions", "tally",
+        "backpressure", "cell", "function_name", "is_told", "max_retries", "name", "num_returns", "retry_exceptions",
+        "tally",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +51,7 @@ class Template:
         backpressure: int | None,
         cell: int,
         tally: Tally | None,
+        is_told: bool = True,
     ) -> None:
         self.name = name
         self.function_name = function_name
@@ -63,6 +65,8 @@ class Template:
         self.cell = cell
         #: None: runs of constructors are not counted
         self.tally = tally
+        #: whether the state API shows these calls (enable_task_events)
+        self.is_told = is_told
 
     def retries_after(self, error: BaseException) -> bool:
         """Tell whether an exception of this class is a reason to run the call again."""
