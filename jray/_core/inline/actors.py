@@ -8,16 +8,16 @@ import inspect
 import os
 import signal
 import sys
-import traceback
 import weakref
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from jray._core.client.actor_errors import check_outstanding, died, unavailable, unschedulable
+from jray._core.client.actor_spec import actor_spec
 from jray._core.client.arguments import PackedArguments
 from jray._core.client.exits import ActorExit
-from jray._core.client.remote_actor import RemoteActor
 from jray._core.client.results import STREAMING, returns_number
 from jray._core.engine import ActorExists, ActorPlan, CallPlan
 from jray._core.environments import Environment, normalize
@@ -33,13 +33,11 @@ from jray._core.refs import ATOM, ObjectRef
 from jray._core.resources import Allocation, ResourceSet
 from jray._core.specs import ActorSpec, ExitCause
 from jray._core.strategies import refusal
-from jray._core.worker.actor_host import SPECIAL_METHODS, own_repr
+from jray._core.worker.actor_host import SPECIAL_METHODS, own_repr, say_good_bye
 from jray._core.worker.tracebacks import users_traceback
 from jray.exceptions import (
     ActorDiedError,
-    ActorUnschedulableError,
     OwnerDiedError,
-    PendingCallsLimitExceeded,
     RaySystemError,
     TaskCancelledError,
 )
@@ -444,8 +442,7 @@ class Actor:
             )
             outcome.is_told = failures.passes_on(error)
             wanted = call.template.retries_after(error) and not failures.passes_on(error)
-            if wanted and call.retries_left and not call.is_cancelled:
-                call.retries_left -= call.retries_left > 0
+            if wanted and call.take_retry():
                 self._requeue(call, at_end=True)
             else:
                 runner.fail(call, outcome)
@@ -490,12 +487,11 @@ class Actor:
                 runner.fail(call, TaskCancelledError(call.task_id.hex()))
             elif view.state == machine.DEAD:
                 runner.fail(call, self.death())
-            elif call.retries_left:
-                call.retries_left -= call.retries_left > 0
+            elif call.take_retry():
                 self._requeue(call, at_end=False)
                 continue
             else:
-                runner.fail(call, self._told(view)._unavailable(view))
+                runner.fail(call, unavailable(view))
             call.attempt += 1  # what still runs of it is heard no more
 
     def fail_queue(self) -> None:
@@ -508,13 +504,7 @@ class Actor:
 
     def death(self) -> Death:
         """Return the error of a call to the dead actor."""
-        return Death(self._told(self.client.actors.view(self)).death(), self.init_failure)
-
-    def _told(self, view: machine.ActorView | None) -> RemoteActor:
-        """Return jray's own record of an actor in that state, which knows the words for its errors."""
-        told = RemoteActor(self.client, self.actor_id, is_ordered=True)  # type: ignore[arg-type]
-        told.view = view
-        return told
+        return Death(died(self.actor_id, self.client.actors.view(self)), self.init_failure)
 
     def say_blocking(self) -> None:
         """Say, once, that a coroutine of this actor makes a blocking call."""
@@ -591,46 +581,22 @@ class ActorMaker:
         environment = normalize(options.runtime_env, client.environment())
         arguments = client.pack(plan.args, plan.kwargs)
         parent = running.get()
-        spec = ActorSpec(
-            actor_id=actor_id,
-            class_id=code.function_id,
-            class_blob=b"",
-            sources={},
-            class_name=cls.__name__,
-            args_blob=b"",
-            positions=(),
-            dependencies=(),
-            name=options.name,
+        spec = actor_spec(
+            plan,
+            actor_id,
+            code,
             namespace=namespace,
-            is_detached=options.is_detached,
-            max_restarts=options.max_restarts,
-            max_task_retries=options.max_task_retries,
-            max_concurrency=options.concurrency(plan.is_async),
-            concurrency_groups=tuple((options.concurrency_groups or {}).items()),
-            method_groups=tuple(
-                (name, method.options.concurrency_group)
-                for name, method in plan.meta.methods.items()
-                if method.options.concurrency_group
-            ),
-            is_async=plan.is_async,
-            placement_request=dict(options.placement_request.items()),
-            running_request=dict(options.running_request.items()),
-            runtime_env=environment,
-            cell=plan.cell,
+            environment=environment,
             job=client.job_id,
             owner=ADDRESS,
-            out_of_order=options.runs_out_of_order(plan.is_async),
         )
-        reason = refusal(options.scheduling_strategy, client.node_id)
         actor = Actor(client, plan, spec, code, arguments, environment)
         with client.lock:
             self._actors[actor_id] = actor
         keeper = client.objects.new_ref(client.object_id(client.next_number(), 1))
         keeper._state, keeper._tracked = ATOM, True
-        if reason:
-            actor.refusal = ActorUnschedulableError(
-                f"The actor {cls.__name__} cannot be scheduled: {reason}."
-            )
+        actor.refusal = unschedulable(cls.__name__, refusal(options.scheduling_strategy, client.node_id))
+        if actor.refusal is not None:
             return None if options.is_detached else keeper
         with client.lock:
             if not options.is_detached:
@@ -711,7 +677,7 @@ class ActorMaker:
             calls, life.calls = life.calls, []
             actor.life = None
         if is_graceful:
-            _say_good_bye(life)
+            say_good_bye(life.instance)
         if life.creation is not None and not life.creation.is_done:
             life.creation.attempt += 1
         with client.lock:
@@ -782,19 +748,17 @@ class ActorMaker:
         del record
         options: MethodOptions = plan.options
         check_supported(options)
-        retries = options.max_task_retries
-        name = options.name or f"{plan.class_name}.{plan.method}"
         return MethodTemplate(
             plan.method,
             options,
-            name=name,
-            function_name=f"{plan.class_name}.{plan.method}",
+            name=plan.name,
+            function_name=plan.function_name,
             num_returns=returns_number(options.returns(plan.is_generator)),
-            max_retries=plan.max_task_retries if retries is None else retries,
+            max_retries=plan.retries,
             retry_exceptions=options.retry_exceptions,
             backpressure=options._generator_backpressure_num_objects,
             cell=plan.cell,
-            tally=self._client.watch.tally(plan.cell, name, is_actor_call=True),
+            tally=self._client.watch.tally(plan.cell, plan.name, is_actor_call=True),
             is_told=plan.is_told,
         )
 
@@ -811,11 +775,8 @@ class ActorMaker:
         with client.operation():
             call = client.new_call(template, args, kwargs, record.environment)
             call.actor, call.keep = record, keep
-            if max_pending_calls > 0 and record.outstanding() >= max_pending_calls:
-                raise PendingCallsLimitExceeded(
-                    f"The handle has {record.outstanding()} calls outstanding, and its max_pending_calls is "
-                    f"{max_pending_calls}. Wait for some with jray.wait(), or raise the limit."
-                )
+            if max_pending_calls > 0:
+                check_outstanding(record.outstanding(), max_pending_calls)
             call.phase = NEEDS_ACTOR
             client.make_result(call)
             record.submit(call)
@@ -857,16 +818,3 @@ class ActorMaker:
             with self._client.lock:
                 actions = self._machine.kill(actor_id, no_restart=True, reason="its job ended")
             self._carry_out(actions)
-
-
-def _say_good_bye(life: Life) -> None:
-    """Call the user's hook of an actor that ends in good order."""
-    for name in ("__jray_shutdown__", "__ray_shutdown__"):
-        hook = getattr(life.instance, name, None)
-        if hook is None:
-            continue
-        try:
-            hook()
-        except Exception:  # noqa: BLE001 -- the actor ends all the same
-            traceback.print_exc()
-        break

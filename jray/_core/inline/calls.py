@@ -184,6 +184,13 @@ class Call:
     def is_done(self) -> bool:
         return self.phase is IS_DONE
 
+    def take_retry(self) -> bool:
+        """Tell whether the call may run once more, and count that."""
+        if not self.retries_left or self.is_cancelled:
+            return False
+        self.retries_left -= self.retries_left > 0
+        return True
+
     def get_stream(self) -> Stream | None:
         """Return what the items go to; None if there are none, or nobody waits for them any more."""
         return None if self.stream is None else self.stream()

@@ -249,8 +249,7 @@ class Runner:
             outcome = Failure.of(call.name, error)
             outcome.is_told = failures.passes_on(error)
             wanted = call.template.retries_after(error) and not failures.passes_on(error)
-        if wanted and call.retries_left and not call.is_cancelled:
-            call.retries_left -= call.retries_left > 0
+        if wanted and call.take_retry():
             return False
         self.fail(call, outcome)
         return True
