@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
 
-    from jray._core.inline.actors import Actor, Life
+    from jray._core.inline.lives import Life
+    from jray._core.inline.local_actor import LocalActor
     from jray._core.inline.streams import Stream
 
 # What a call waits for, or does: `Call.phase`.
@@ -166,7 +167,7 @@ class Call:
         self.context: contextvars.Context | None = None
         self.is_cancelled = False
         self.has_failed = False
-        self.actor: Actor | None = None
+        self.actor: LocalActor | None = None
         #: of the actor it runs in
         self.life: Life | None = None
         #: resources held for this run; None: those of an actor's life, or none

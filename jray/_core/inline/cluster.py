@@ -183,7 +183,7 @@ class InlineCluster:
 
     def _actor_rows(self) -> Iterator[dict[str, Any]]:
         node_id = self._client.node_id.hex()
-        for record in self._client.actors.records():
+        for record in self._client.lives.records():
             row = actor_row(record)
             yield row | {"node_id": node_id if row["worker_id"] else None}
 

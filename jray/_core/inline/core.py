@@ -22,7 +22,7 @@ from jray._core.engine import Whereabouts
 from jray._core.environments import Environment
 from jray._core.frontend import Output, OutputKind, get_frontend
 from jray._core.ids import TaskIdSource, object_id
-from jray._core.inline.actors import ActorMaker, Life
+from jray._core.inline.actors import ActorMaker
 from jray._core.inline.calls import (
     IS_DONE,
     IS_PAUSED,
@@ -39,6 +39,7 @@ from jray._core.inline.cluster import InlineCluster
 from jray._core.inline.code import Code
 from jray._core.inline.driving import Companion, Ticker, running_loop
 from jray._core.inline.failures import Death, Failure
+from jray._core.inline.lives import Life, Lives
 from jray._core.inline.looks import facts_of
 from jray._core.inline.objects import ADDRESS, Objects
 from jray._core.inline.runner import Runner
@@ -108,6 +109,7 @@ class InlineClient:
         self.turns = Turns(self, resources)
         self.watch = InlineWatch(self)
         self.tasks = TaskMaker(self)
+        self.lives = Lives(self)
         self.actors = ActorMaker(self)
         self.cluster = InlineCluster(self, labels=labels, node_name=node_name, metadata=metadata)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from jray._core.client.results import DYNAMIC, STREAMING
 from jray._core.dynamic import DynamicObjectRefGenerator
-from jray._core.inline import failures
+from jray._core.inline import actor_outcomes, failures
 from jray._core.inline.calls import IS_DONE, IS_PAUSED, RUNS, Call, TaskTemplate, running
 from jray._core.inline.failures import Death, Failure
 from jray._core.inline.objects import Entry
@@ -237,7 +237,7 @@ class Runner:
     def failed(self, call: Call, error: BaseException) -> bool:
         """The code raised; return False if it is to run again, at once."""
         if call.actor is not None:
-            return call.actor.failed(call, error)
+            return actor_outcomes.failed(call.actor, call, error)
         if isinstance(error, TaskCancelledError) and call.is_cancelled:
             self.fail(call, error)
             return True
