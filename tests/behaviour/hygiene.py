@@ -39,7 +39,7 @@ def look() -> Traces:
     )
 
 
-def check_nothing_left(before: Traces, timeout: float = 5.0) -> None:
+def check_nothing_left(before: Traces, timeout: float = support.PATIENCE_S) -> None:
     """Fail if there is more than *before*, after a grace for what ends by itself."""
     support.wait_until(
         lambda: not any(_left(before).values()), timeout, lambda: f"a clean machine; left are {_left(before)}"
