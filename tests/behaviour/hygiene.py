@@ -80,11 +80,16 @@ def _descriptors() -> Iterator[str]:
 
 
 def _files() -> Iterator[str]:
-    """Entries of shared memory, and of the places for sockets that carry jray's name."""
+    """Entries of shared memory, and of the places for sockets that carry jray's name.
+
+    Folders that tests of the clusters' insides make for themselves are in nobody's use for much of the time.
+    """
     yield from map(str, SHARED_MEMORY.iterdir())
     for folder in {tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR", tempfile.gettempdir())}:
         with contextlib.suppress(OSError):
-            yield from (str(path) for path in Path(folder).iterdir() if "jray" in path.name)
+            for path in Path(folder).iterdir():
+                if "jray" in path.name and not path.name.startswith("jray-test-"):
+                    yield str(path)
 
 
 def shared_memory() -> set[str]:
