@@ -51,6 +51,8 @@ def _left(before: Traces) -> dict[str, list[str]]:
     if files:
         used = set(_paths_in_use())
         files = {path for path in files if not any(use == path or use.startswith(f"{path}/") for use in used)}
+        # Others' clusters that ended while their users were looked for have taken theirs along.
+        files = {path for path in files if os.path.lexists(path)}
     mark = os.environ[support.RUN_VARIABLE]
     return {
         "processes": [
