@@ -186,6 +186,7 @@ def check_stale(counter: Any, put: Any) -> None:
 
 
 @pytest.mark.skipif(ON_RAY, reason="Ray takes seconds for each cycle; the test above makes it do two")
+@pytest.mark.timeout(180)
 @pytest.mark.sentences("S136")
 def test_init_and_shutdown_again_and_again(fresh: Callable[..., Any]) -> None:
     """Cycles in one process each give a working cluster."""
