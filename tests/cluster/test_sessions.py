@@ -11,6 +11,8 @@ import psutil
 import pytest
 
 import jray
+from jray._core.refs import current
+from jray._core.wire import messages
 from tests.cluster.processes import Script
 
 
@@ -119,3 +121,31 @@ def test_two_drivers_share_one_head(script: Callable[..., Script], cluster: obje
     program.kill()
     assert jray.get(counter.add.remote(), timeout=20) == 3
     assert jray.get(jray.remote(lambda: "still").remote(), timeout=20) == "still"
+
+
+def test_the_shutdown_is_what_ends_pending_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the deaths of the job's actors are known before this process has closed its connections."""
+    jray.init(num_cpus=1)
+
+    @jray.remote
+    class Actor:
+        def wait(self) -> None:
+            threading.Event().wait()
+
+    actor = Actor.remote()
+    ref = actor.wait.remote()
+    ended = threading.Event()
+    future = ref.future()
+    future.add_done_callback(lambda _: ended.set())
+    node = current.client.node
+    tell = node.tell
+
+    def tell_slowly(kind: int, *fields: object) -> None:
+        tell(kind, *fields)
+        if kind == messages.EXIT_JOB:
+            assert ended.wait(20)
+
+    monkeypatch.setattr(node, "tell", tell_slowly)
+    jray.shutdown()
+    with pytest.raises(jray.exceptions.RaySystemError, match="shut down"):
+        future.result(20)

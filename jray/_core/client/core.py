@@ -610,11 +610,15 @@ class CoreClient:
             os.dup2(null, fd, inheritable=False)
         self.pump.forget()
 
-    def close(self) -> None:
-        """Leave the cluster: pending work fails, connections close, the I/O thread ends."""
+    def fail_pending(self) -> None:
+        """Give up all work that is under way, and say that it was the shutdown that ended it."""
         with self.lock:
             self.is_closing = True
             self.tasks.close(RaySystemError("the session was shut down with jray.shutdown()"))
+
+    def close(self) -> None:
+        """Leave the cluster: pending work fails, connections close, the I/O thread ends."""
+        self.fail_pending()
         self.pump.close()
         if self._listener is not None:
             self._listener.close()
