@@ -83,6 +83,8 @@ class Watching:
                     running += 1
                 else:
                     waiting += 1
+                if task.is_cancelled and not force:
+                    continue  # it was told: once more would interrupt its cleaning up
                 if task.actor is not None:
                     task.actor.cancel(task, recursive=True)
                 else:
