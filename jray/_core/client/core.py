@@ -174,7 +174,7 @@ class CoreClient:
             messages.LOW_MEMORY: lambda _, m: leasing.on_low_memory(m[1], m[2]),
             messages.SPILL_ASK: lambda _, m: self.spiller.on_ask(m[1], m[2]),
             messages.SPILL_MOVE: lambda _, m: self.spiller.on_move(m[1], m[2]),
-            messages.TELL: lambda _, m: self.node.tell(messages.TOLD, m[1], self.reports.tell(*m[2:])),
+            messages.TELL: lambda _, m: self.reports.on_tell(*m[1:]),
         }
 
     # -- identity ---------------------------------------------------------------------------------

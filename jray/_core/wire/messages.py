@@ -53,7 +53,7 @@ ABORT = 49  #: object id: its creator could not write it
 HOLDS = 60  #: number of a dead owner, [object id...] of it that this client holds
 SPILL_OFFER = 63  #: round, [(object id, segment, offset, size)...]: what the sender owns and nobody reads
 SPILL_MOVED = 64  #: round, [place...]: the sender reads these from the file from now on
-TOLD = 62  #: number, answer: see `jray._core.client.reports.Reports.tell`
+TOLD = 62  #: number, answer: see `jray._core.client.reports.Reports.on_tell`
 DROPPED = 61  #: [object id...]: orphans that this client holds no more
 
 # -- node -> client ---------------------------------------------------------------------------------
