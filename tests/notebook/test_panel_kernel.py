@@ -117,6 +117,30 @@ def test_a_waiting_function_is_cancelled_by_its_button(session: Any, comm: str, 
     session.wait_until(lambda: cells_of(session, comm)[0]["states"].get("cancelled") == 5)
 
 
+def test_a_task_whose_ref_is_in_a_worker_is_cancelled_by_its_button(
+    session: Any, comm: str, tmp_path: Any
+) -> None:
+    """This process has no ref of it, and no count: its owner is found by asking."""
+    never = str(tmp_path / "never")
+    run(
+        session,
+        f"""
+        @jray.remote
+        def submits():
+            jray.get(wait_for.options(name='child', num_cpus=0).remote({never!r}))
+        parent = submits.remote()
+        """,
+    )
+    look(session, comm, filter="child", expanded=[":child"])
+    session.wait_until(lambda: len(cells_of(session, comm)) == 2)
+    (single,) = [row for row in state(session, comm)["rows"].values() if row["under"]]
+    done = click(session, comm, single["actions"][0])
+    assert (done["ok"], done["text"]) == (True, "Cancelled the task.")
+    request = run(session, "print(isinstance(parent.exception(30), jray.exceptions.TaskCancelledError))")
+    session.wait_until(lambda: bool(session.text(request)))
+    assert session.text(request) == "True\n"
+
+
 def test_an_actor_is_killed_by_its_button(session: Any, comm: str) -> None:
     run(session, "counter = Counter.options(name='tally').remote(); jray.get(counter.count.remote())")
     look(session, comm, tab="actors", filter="tally alive")
