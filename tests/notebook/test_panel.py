@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -380,6 +381,105 @@ def test_an_engine_that_fails_is_named_and_tried_again(world: World) -> None:
     world.error = None
     world.run(10)
     assert world.state()["ribbon"] == ""
+
+
+def test_a_defect_in_reading_a_tab_is_said_there_and_nowhere_else(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The tab shows what it last did, the others go on, it is tried again, and logged once."""
+    world.tallies = [Tally(1, "f", submitted=1)]
+    world.look("one", tab="actors")
+    world.look("two")
+    world.run(1)
+    row: dict[str, Any] = {}
+    monkeypatch.setattr(world, "actors", lambda _: row["class_name"])
+    world.tallies = [Tally(1, "f", submitted=2)]
+    world.run(60)
+    ribbon = world.state("one")["ribbon"]
+    assert ribbon.startswith(
+        "Reading the tab Actors failed: KeyError: 'class_name'. This is a defect of jray"
+    )
+    assert "\n" not in ribbon
+    assert world.state("one")["order"] == ["a"]
+    assert world.state("two")["ribbon"] == ""
+    assert world.state("two")["rows"][":f"]["cells"]["total"] == 2
+    assert len(caplog.records) == 1
+    monkeypatch.undo()
+    world.run(60)
+    assert world.state("one")["ribbon"] == ""
+
+
+def test_calls_of_this_process_are_counted_also_when_others_cannot_be_asked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world, "ask_tasks", lambda *_: 1 // 0)
+    world.look()
+    for n in range(20):
+        world.tallies = [Tally(1, "f", submitted=n + 1)]
+        world.run(1)
+        assert world.state()["ribbon"].startswith("Asking for tasks failed: ZeroDivisionError")
+    assert world.state()["rows"][":f"]["cells"]["total"] == 20
+
+
+def test_a_defect_in_the_model_is_said_and_the_other_views_go_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.look("one", tab="actors")
+    world.look("two", tab="actors", filter="x")
+    world.run(1)
+    view_of = model.view_of
+
+    def broken(snapshot: Snapshot, request: Request, ribbon: str = "") -> dict[str, Any]:
+        if request.filter:
+            raise TypeError("not\nthis")
+        return view_of(snapshot, request, ribbon)
+
+    monkeypatch.setattr(model, "view_of", broken)
+    world.actor_names = ["a", "x"]
+    world.run(10)
+    assert world.state("one")["order"] == ["a", "x"]
+    assert world.state("two")["ribbon"].startswith("Showing the tab Actors failed: TypeError: not. This")
+    monkeypatch.undo()
+    world.run(10)
+    assert (world.state("two")["ribbon"], world.state("two")["order"]) == ("", ["x"])
+
+
+def test_no_defect_ends_the_thread(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even one in the feed itself: whoever looks is told, and the next turn is taken."""
+    said = threading.Event()
+    turns = threading.Semaphore(0)
+
+    def send(message: dict[str, Any]) -> None:
+        world.sent.append(message)
+        if "Updating the panel failed: LookupError" in str(message):
+            said.set()
+
+    feed = Feed(lambda: world.current, world, send, world.act)
+    feed.hear({"type": "view", "view": "v", "visible": True, "tab": "actors"})
+    feed.turn()
+
+    def broken() -> float:
+        turns.release()
+        raise LookupError("what is this")
+
+    monkeypatch.setattr(feed, "turn", broken)
+    feed.start()
+    assert said.wait(30)
+    assert "disconnected" not in world.state()["ribbon"]
+    for _ in range(3):
+        assert turns.acquire(timeout=30)
+        feed.hear({"type": "gone", "view": "w"})
+    feed.close()
+
+
+def test_what_cannot_be_sent_is_sent_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.look(tab="actors")
+    monkeypatch.setattr(world.feed, "_send", lambda _: 1 // 0)
+    world.run(1)
+    monkeypatch.undo()
+    world.run(1)
+    assert world.sent[0]["base"] == 0
+    assert world.state()["order"] == ["a"]
 
 
 def test_buttons_are_answered_also_when_they_fail(world: World) -> None:
