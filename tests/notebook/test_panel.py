@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +17,12 @@ from hypothesis import strategies as st
 
 import jray.notebook.panel
 from jray._core.engine import Tally
+from jray._core.frontend import Output, OutputKind
 from jray.notebook.panel import Panel, model
 from jray.notebook.panel.feed import ANY_VIEW, DISCONNECTED, MOST_SHARE, PRESUMED_S, SHORTEST_S, Feed
 from jray.notebook.panel.model import MOST_BYTES, Request, Row, Snapshot
+from jray.notebook.panel.reading import Reader
+from jray.notebook.task_logs import TaskLogs
 
 FOLDER = Path(jray.notebook.panel.__file__).parent
 
@@ -167,6 +171,51 @@ def test_only_own_finished_objects_can_be_freed() -> None:
     assert rows_of[0].cells["size"] is None
 
 
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    logs = TaskLogs(lambda: str(tmp_path))
+    yield Reader(label, logs)
+    logs.close()
+
+
+def wrote(reader: Reader, task_id: str, text: str) -> None:
+    assert reader._task_logs is not None
+    reader._task_logs.add(Output(3, OutputKind.STDOUT, text, None, "f", 9, task_id))
+
+
+def test_logs_are_shown_by_task_whole_where_they_are_expanded(reader: Reader, tmp_path: Path) -> None:
+    engine: Any = None
+    wrote(reader, "aa" * 24, "one\ntwo\n")
+    wrote(reader, "bb" * 24, "other\n")
+    snapshot = reader.logs(engine, ())
+    assert [dict(row.cells) for row in snapshot.rows] == [
+        {"process": "f bbbbbbbb", "cell": "In[3]", "size": 6, "line": "other"},
+        {"process": "f aaaaaaaa", "cell": "In[3]", "size": 8, "line": "two"},
+    ]
+    key = snapshot.rows[1].key
+    wrote(reader, "aa" * 24, "three\n")
+    under = [row.cells["line"] for row in reader.logs(engine, (key,)).rows if row.parent == key]
+    assert under == ["one", "two", "three"]
+    wrote(reader, "aa" * 24, "".join(f"{n}\n" for n in range(1000)))
+    found = reader.logs(engine, (key,))
+    assert [row.cells["line"] for row in found.rows if row.parent == key] == [
+        str(n) for n in range(800, 1000)
+    ]
+    assert found.notes == ("The last 200 lines of each task; %jray logs ID has all of them.",)
+    assert found.table().rows[0]["line"] == "999"
+
+
+def test_where_no_tasks_output_is_kept_the_workers_last_lines_are_shown(
+    reader: Reader, tmp_path: Path
+) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "worker-12.log").write_text("from C\n\nmore\n", encoding="utf-8")
+    engine: Any = SimpleNamespace(whereabouts=lambda: SimpleNamespace(session_dir=str(tmp_path)))
+    snapshot = reader.logs(engine, ())
+    assert [row.cells["line"] for row in snapshot.rows] == ["from C", "more"]
+    assert [column.key for column in snapshot.columns()] == ["process", "line"]
+
+
 def test_a_request_that_makes_no_sense_says_what_would() -> None:
     with pytest.raises(ValueError, match="no tab 'taks', but tasks, actors"):
         Request.from_json({"tab": "taks"})
@@ -222,7 +271,11 @@ class World:
     def objects(self, engine: Any) -> Snapshot:
         raise AssertionError("nobody looks at it")
 
-    nodes = logs = objects
+    nodes = objects
+
+    def logs(self, engine: Any, expanded: Any) -> Snapshot:
+        self._read(f"logs {','.join(expanded)}".strip())
+        return Snapshot("logs")
 
     # for the tests
 
@@ -353,6 +406,15 @@ def test_expanding_asks_for_single_tasks_at_once(world: World) -> None:
     world.look(expanded=[":f"])
     world.feed.turn()
     assert [what for what, _ in world.reads if what.startswith("ask")] == ["ask", "ask :f"]
+
+
+def test_expanding_asks_for_what_a_task_wrote_at_once(world: World) -> None:
+    world.look(tab="logs")
+    world.run(30)
+    world.reads.clear()
+    world.look(tab="logs", expanded=["log:x"])
+    world.feed.turn()
+    assert [what for what, _ in world.reads] == ["logs log:x"]
 
 
 def test_after_shutdown_the_last_state_stays_and_a_new_cluster_takes_over(world: World) -> None:

@@ -164,6 +164,26 @@ def test_an_object_is_freed_by_its_button(session: Any, comm: str) -> None:
     session.wait_until(lambda: session.text(request) == "it is free\n")
 
 
+def test_what_a_task_wrote_is_shown_line_by_line(session: Any, comm: str) -> None:
+    run(
+        session,
+        """
+        @jray.remote
+        def speaks():
+            for n in range(150):
+                print('line', n)
+        jray.get(speaks.remote())
+        """,
+    )
+    look(session, comm, tab="logs", filter="speaks")
+    session.wait_until(lambda: any(c["line"] == "line 149" for c in cells_of(session, comm)))
+    ((key, row),) = state(session, comm)["rows"].items()
+    assert row["cells"]["process"].startswith("speaks ")
+    look(session, comm, tab="logs", filter="speaks", expanded=[key], count=300)
+    session.wait_until(lambda: len(cells_of(session, comm)) == 151)
+    assert [cells["line"] for cells in cells_of(session, comm)[1:]] == [f"line {n}" for n in range(150)]
+
+
 @pytest.mark.parametrize("tab", model.TABS)
 def test_every_tab_is_shown(session: Any, comm: str, tab: str) -> None:
     look(session, comm, tab=tab)

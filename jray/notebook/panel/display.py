@@ -14,6 +14,7 @@ from jray.notebook.panel.feed import Feed
 from jray.notebook.panel.model import TABS, Labels, Snapshot
 from jray.notebook.panel.reading import Reader
 from jray.notebook.tables import Table
+from jray.notebook.task_logs import TaskLogs
 
 #: what is not the same when the same notebook runs again, and the tabs that consist of it
 _UNSTEADY = frozenset({"duration", "memory", "pid", "queue"})
@@ -33,11 +34,13 @@ class Panel:
         engine_of: Callable[[], Engine | None],
         labels: Labels,
         *,
+        task_logs: TaskLogs | None = None,
         has_front_end: bool,
         is_same_each_time: bool,
     ) -> None:
         self._engine_of = engine_of
         self._labels = labels
+        self._task_logs = task_logs
         self._has_front_end = has_front_end
         self._is_same_each_time = is_same_each_time
         self._feed: Feed | None = None
@@ -65,7 +68,7 @@ class Panel:
         engine = self._engine_of()
         if engine is None:
             raise RuntimeError(_NOT_RUNNING)
-        return _read(Reader(self._labels), engine, tab).table()
+        return _read(self._reader(), engine, tab).table()
 
     def close(self) -> None:
         """End what makes it live; what is shown stays as it is.  Closing again changes nothing."""
@@ -93,7 +96,7 @@ class Panel:
                 widgets = importlib.import_module("jray.notebook.panel.widget")
             except ImportError:
                 return None
-            feed = Feed(self._engine_of, Reader(self._labels), self._tell, act)
+            feed = Feed(self._engine_of, self._reader(), self._tell, act)
             self._widget, self._feed = widgets.PanelWidget(feed.hear), feed
             feed.start()
         assert self._feed is not None
@@ -107,8 +110,11 @@ class Panel:
         if widget is not None:
             widget.send(message)
 
+    def _reader(self) -> Reader:
+        return Reader(self._labels, self._task_logs)
+
     def _tables(self, engine: Engine) -> list[Table]:
-        reader = Reader(self._labels)
+        reader = self._reader()
         if not self._is_same_each_time:
             return [_read(reader, engine, tab).table() for tab in TABS]
         return [_steady(_read(reader, engine, tab).table()) for tab in _STEADY_TABS]
@@ -129,6 +135,8 @@ def _read(reader: Reader, engine: Engine, tab: str) -> Snapshot:
     if tab == "tasks":
         reader.ask_tasks(engine, ())
         return reader.tasks(engine, "cell")
+    if tab == "logs":
+        return reader.logs(engine, ())
     found: Snapshot = getattr(reader, tab)(engine)
     return found
 

@@ -42,7 +42,7 @@ class Source(Protocol):
     def actors(self, engine: Engine) -> Snapshot: ...
     def objects(self, engine: Engine) -> Snapshot: ...
     def nodes(self, engine: Engine) -> Snapshot: ...
-    def logs(self, engine: Engine) -> Snapshot: ...
+    def logs(self, engine: Engine, expanded: Any) -> Snapshot: ...
 
 
 class Pace:
@@ -121,7 +121,8 @@ class Feed:
         self._engine: Engine | None = None
         self._snapshots: dict[tuple[str, str], Snapshot] = {}
         self._paces: collections.defaultdict[str, Pace] = collections.defaultdict(Pace)
-        self._asked: tuple[str, ...] = ()
+        #: by tab, the rows that were expanded when it was read last
+        self._unfolded: dict[str, tuple[str, ...]] = {}
         self._pulse: tuple[int, ...] = ()
         #: what to say of tabs that could not be read when it was last tried
         self._troubles: dict[str, str] = {}
@@ -269,7 +270,8 @@ class Feed:
             self._snapshots.clear()
             self._paces.clear()
             self._source.forget()
-            self._asked, self._pulse = (), ()
+            self._unfolded.clear()
+            self._pulse = ()
             self._troubles.clear()
         self._engine = engine
 
@@ -289,10 +291,14 @@ class Feed:
             try:
                 if tab == "tasks":
                     self._read_tasks(engine, [request for request in requests if request.tab == tab])
-                elif started_s >= pace.due_s:
-                    self._read_tab(engine, tab)
                 else:
-                    continue
+                    expanded = _expanded(requests, tab)
+                    if expanded != self._unfolded.get(tab, ()):
+                        pace.reset()
+                    self._unfolded[tab] = expanded
+                    if started_s < pace.due_s:
+                        continue
+                    self._read_tab(engine, tab, expanded)
             except Exception as error:  # noqa: BLE001 -- likewise; the other tabs go on
                 now_s = self._clock()
                 pace.read(now_s, now_s - started_s, is_news=False)
@@ -303,25 +309,26 @@ class Feed:
             return {**self._troubles, "tasks": self._troubles[_ASKED]}
         return self._troubles
 
-    def _read_tab(self, engine: Engine, tab: str) -> None:
+    def _read_tab(self, engine: Engine, tab: str, expanded: tuple[str, ...]) -> None:
         started_s = self._clock()
-        snapshot = getattr(self._source, tab)(engine)
+        more = (expanded,) if tab == "logs" else ()
+        snapshot = getattr(self._source, tab)(engine, *more)
         is_news = self._snapshots.get((tab, "")) != snapshot
         self._snapshots[tab, ""] = snapshot
         now_s = self._clock()
         self._paces[tab].read(now_s, now_s - started_s, is_news=is_news)
 
     def _read_tasks(self, engine: Engine, requests: list[Request]) -> None:
-        expanded = tuple(sorted({key for request in requests for key in request.expanded}))
+        expanded = _expanded(requests, "tasks")
         asking, counting = self._paces[_ASKED], self._paces["tasks"]
-        if expanded != self._asked:
+        if expanded != self._unfolded.get("tasks", ()):
             asking.reset()
         before = dict(self._snapshots)
         has_asked = False
         note = asking.note if expanded else ""
         started_s = self._clock()
         if started_s >= asking.due_s:
-            self._asked, has_asked = expanded, True
+            self._unfolded["tasks"], has_asked = expanded, True
             try:
                 self._source.ask_tasks(engine, expanded)
             except Exception as error:  # noqa: BLE001 -- what this process has submitted is counted all the same
@@ -388,3 +395,7 @@ class Feed:
             self._show(name, view, {**blank, **shown, "ribbon": text})
         except Exception as error:  # noqa: BLE001 -- the kernel is going down, or its front end has gone
             _log.debug("The panel could not say %r: %r", text, error)
+
+
+def _expanded(requests: list[Request], tab: str) -> tuple[str, ...]:
+    return tuple(sorted({key for request in requests if request.tab == tab for key in request.expanded}))
