@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: columns of tasks that the asker adds: an owner does not know in which process a task is
 _PLACED = {"worker_id", "worker_pid"}
 
+#: of a second question, if somebody has not answered the first
+_SHORT_PATIENCE_S = 0.5
+
 
 class ClusterView:
     """Asks the head and the node; every answer is awaited."""
@@ -102,19 +105,41 @@ class ClusterView:
         for answer in answers:
             counts.update(answer["counts"])
         if kind == "tasks":
-            self._place(rows, answers)
+            times = self._times(rows, timeout_s, has_silent=bool(silent)) if detail else {}
+            self._place(rows, answers, times)
             placed = [row for row in rows if matches(row, filters)]
             total = len(placed) if late else total - (len(rows) - len(placed))
             rows = placed
         return Rows(rows[:limit], total, warnings, dict(counts))
 
-    def _place(self, rows: list[dict[str, Any]], answers: list[dict[str, Any]]) -> None:
+    def _times(
+        self, rows: list[dict[str, Any]], timeout_s: float | None, *, has_silent: bool
+    ) -> dict[bytes, tuple[float, float]]:
+        """Ask the workers when they ran these tasks; of the tens of thousands that they remember nobody wants most."""
+        wanted = [bytes.fromhex(row["task_id"]) for row in rows if row["address"] is not None]
+        if not wanted:
+            return {}
+        if has_silent:  # who does not answer has been waited for
+            timeout_s = _SHORT_PATIENCE_S if timeout_s is None else min(timeout_s, _SHORT_PATIENCE_S)
+        asked = ("times", wanted, 0, False)
+        answers, _ = (
+            self._client.ask("tell", *asked)
+            if timeout_s is None
+            else self._client.ask("tell_within", timeout_s, *asked)
+        )
+        return {task_id: (start, end) for answer in answers for task_id, start, end in answer}
+
+    def _place(
+        self,
+        rows: list[dict[str, Any]],
+        answers: list[dict[str, Any]],
+        executed: dict[bytes, tuple[float, float]],
+    ) -> None:
         """Add to the owners' rows what the workers and the node know: processes and times."""
         processes = {row["address"]: row for row in self._client.ask("clients")}
         started = {
             task_id: (start, blocked) for answer in answers for task_id, start, blocked in answer["running"]
         }
-        executed = {task_id: (start, end) for answer in answers for task_id, start, end in answer["executed"]}
         for row in rows:
             process = processes.get(row.pop("address"))
             if process is not None:

@@ -10,7 +10,7 @@ import gc
 import sys
 import traceback
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Container, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Generator, Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -41,20 +41,22 @@ class Reports:
         self._wall = WallClock()
         #: the last tasks of this owner that ended
         self.ended: deque[PendingTask] = deque(maxlen=client.config.task_history)
-        #: in a worker: what runs here, as (task id, name, start, is blocked), and what ran, as (task id, start, end)
+        #: in a worker: what runs here, as (task id, name, start, is blocked), and what ran of these, as (id, start, end)
         self.running: Callable[[], list[tuple[bytes, str, float, bool]]] = list
-        self.executed: Callable[[], list[tuple[bytes, float, float]]] = list
+        self.executed: Callable[[Collection[bytes]], list[tuple[bytes, float, float]]] = lambda _: []
         #: in a worker: (actor class, name, cell, start, end, calls, failed, busy) of what ran for a cell since then
         self.spans: Callable[[int | None, float, float], Sequence[tuple[Any, ...]]] = lambda *_: ()
 
     def on_tell(self, number: int, kind: str, filters: Sequence[Any], limit: int, detail: bool) -> None:
-        """Tell the head this process's part of an answer about "tasks", "objects" or "spans"; called by who polls.
+        """Tell the head this process's part of an answer about "tasks", their "times", "objects" or "spans".
 
-        It is made in pieces, with what arrives meanwhile handled between them: who polls may be the user's own thread,
-        which waits for results.
+        Called by who polls, which may be the user's own thread that waits for results: a long answer is made in pieces,
+        with what arrives meanwhile handled between them.
         """
         if kind == "spans":
             self._client.node.tell(messages.TOLD, number, self._tell_spans(*filters))
+        elif kind == "times":
+            self._client.node.tell(messages.TOLD, number, self._tell_times(frozenset(filters)))
         else:
             self._go_on(number, self._rows_in_pieces(kind, filters, limit, detail=detail))
 
@@ -92,6 +94,13 @@ class Reports:
             )
         ]  # fmt: skip
 
+    def _tell_times(self, task_ids: Collection[bytes]) -> list[tuple[bytes, float, float]]:
+        offset = self._wall.offset_s()
+        return [
+            (task_id, _ms(start + offset), _ms(end + offset))
+            for task_id, start, end in self.executed(task_ids)
+        ]
+
     def _rows_in_pieces(
         self, kind: str, filters: Sequence[Filter], limit: int, *, detail: bool
     ) -> Generator[None, None, dict[str, Any]]:
@@ -103,12 +112,6 @@ class Reports:
         answer["running"] = [
             (task_id, _ms(start + offset), blocked) for task_id, _, start, blocked in self.running()
         ]
-        yield
-        answer["executed"] = (
-            [(task_id, _ms(start + offset), _ms(end + offset)) for task_id, start, end in self.executed()]
-            if detail
-            else []
-        )
         return answer
 
     def status(self, ref: ObjectRef[Any]) -> str:

@@ -37,6 +37,8 @@ class Reader:
         self._errors: dict[tuple[int, str, int], str] = {}
         self._counts: dict[tuple[str, ...], int] = {}
         self._ended: list[dict[str, Any]] = []
+        #: how many calls had finished, and the counts, when `_ended` was asked for
+        self._finished: tuple[int, dict[tuple[str, ...], int]] | None = None
         self._single: dict[str, list[dict[str, Any]]] = {}
         self._warnings: list[str] = []
 
@@ -44,14 +46,19 @@ class Reader:
         """Begin anew, with another engine."""
         self._errors.clear()
         self._lines.clear()
+        self._finished = None
         self._counts, self._ended, self._single, self._warnings = {}, [], {}, []
 
     def ask_tasks(self, engine: Engine, expanded: Sequence[str]) -> None:
         """Ask every process for its tasks; `tasks` shows what they said.  Costly on a busy cluster."""
         every = engine.cluster.rows("tasks", limit=1)
+        # the counts of a process that remembers as much as it can stay the same, but it counts its own for ever
+        finished = sum(tally.finished for tally in engine.watch.tallies()), every.counts
         self._counts, self._warnings = every.counts, every.warnings
-        ended = [("state", "=", "FINISHED")]
-        self._ended = engine.cluster.rows("tasks", filters=ended, limit=_MOST_ENDED, detail=True).rows
+        if finished != self._finished:
+            self._finished = finished
+            ended = [("state", "=", "FINISHED")]
+            self._ended = engine.cluster.rows("tasks", filters=ended, limit=_MOST_ENDED, detail=True).rows
         self._single = {}
         for key in expanded:
             cell, _, name = key.partition(":")
