@@ -37,6 +37,8 @@ _MOST_LISTED = 1000
 _MOST_DRAWN = 500
 #: Of a line that is shown alone, so many bytes.
 _LONGEST_LINE = 4096
+#: It is looked for in so many pieces: `print` writes a line and its end one by one.
+_PIECES_OF_LINE = 4
 _CHUNK = 1024 * 1024
 
 
@@ -58,15 +60,13 @@ class _Piece:
     stream: str
     offset: int
 
-    def last_line(self) -> str:
-        """Return its last line with something in it, or the end of a long one."""
+    def end(self) -> bytes:
+        """Return as much of its end as a line that is shown alone may be long."""
         size = min(self.task.size_bytes, _LONGEST_LINE)
         try:
-            data = self.volume.read(self.offset + self.task.size_bytes - size, size)
+            return self.volume.read(self.offset + self.task.size_bytes - size, size)
         except (OSError, ValueError):  # its session has ended
-            return ""
-        lines = data.decode("utf-8", "replace").splitlines()
-        return next((line for line in reversed(lines) if line.strip()), "")
+            return b""
 
 
 class TaskLogs:
@@ -85,8 +85,10 @@ class TaskLogs:
         self._numbers = itertools.count(1)
         #: bytes that are missing: too old for the limit, or not written
         self.dropped_bytes = 0
-        #: tasks that wrote, the newest last, each with its last piece; and how many pieces of each volume are in it
-        self._listed: collections.OrderedDict[str, tuple[LoggedTask, _Piece]] = collections.OrderedDict()
+        #: tasks that wrote, the newest last, each with its last pieces; and how many pieces of each volume are in it
+        self._listed: collections.OrderedDict[str, tuple[LoggedTask, tuple[_Piece, ...]]] = (
+            collections.OrderedDict()
+        )
         self._read_to: dict[_Volume, int] = {}
         self._is_cut = False
 
@@ -149,7 +151,7 @@ class TaskLogs:
         with self._lock:
             self._list_new()
             newest = list(itertools.islice(reversed(self._listed.values()), most))
-            return [(task, piece.last_line()) for task, piece in newest]
+            return [(task, _last_line(pieces)) for task, pieces in newest]
 
     def close(self) -> None:
         """Remove the files."""
@@ -191,9 +193,10 @@ class TaskLogs:
             for piece in volume.pieces(read_to):
                 read_to += 1
                 task = piece.task
-                known = listed.pop(task.task_id, None)
-                size = task.size_bytes + (known[0].size_bytes if known is not None else 0)
-                listed[task.task_id] = dataclasses.replace(task, size_bytes=size), piece
+                known, pieces = listed.pop(task.task_id, (None, ()))
+                size = task.size_bytes + (known.size_bytes if known is not None else 0)
+                whole = dataclasses.replace(task, size_bytes=size)
+                listed[task.task_id] = whole, (*pieces[1 - _PIECES_OF_LINE :], piece)
                 if len(listed) > _MOST_LISTED:
                     listed.popitem(last=False)
                     self._is_cut = True
@@ -410,6 +413,12 @@ def limit_from_environ() -> int:
     if not mebibytes > 0:
         raise ValueError(f"JRAY_TASK_LOGS_MIB={given!r}: must be a number of MiB above 0")
     return int(mebibytes * 1024 * 1024)
+
+
+def _last_line(pieces: tuple[_Piece, ...]) -> str:
+    """Return the last line with something in it, or the end of a long one."""
+    text = b"".join(piece.end() for piece in pieces).decode("utf-8", "replace")
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 def _size(size_bytes: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -271,7 +272,7 @@ class World:
     def objects(self, engine: Any) -> Snapshot:
         raise AssertionError("nobody looks at it")
 
-    nodes = objects
+    nodes = groups = objects
 
     def logs(self, engine: Any, expanded: Any) -> Snapshot:
         self._read(f"logs {','.join(expanded)}".strip())
@@ -601,6 +602,35 @@ def test_without_a_cluster_the_panel_says_how_to_start_one() -> None:
         panel.table("tasks")
     with pytest.raises(ValueError, match="no tab 'taks'"):
         panel.table("taks")
+
+
+def test_what_cannot_be_read_is_said_among_the_tables() -> None:
+    def rows(*_: Any, **__: Any) -> Any:
+        raise LookupError("no <rows>")
+
+    cluster = SimpleNamespace(
+        rows=rows, nodes=list, resources=lambda: {"CPU": 2.0}, available=lambda: {"CPU": 1.0}
+    )
+    engine: Any = SimpleNamespace(
+        engine_name="jray",
+        cluster=cluster,
+        watch=SimpleNamespace(tallies=list),
+        whereabouts=lambda: SimpleNamespace(session_dir=""),
+    )
+    panel = Panel(lambda: engine, label, has_front_end=False, is_same_each_time=False)
+    assert set(panel._repr_mimebundle_()) == {"text/plain"}
+    assert "Tasks cannot be read: LookupError: no <rows>" in str(panel)
+    assert "Nodes: 1" in str(panel)
+    panel = Panel(lambda: engine, label, has_front_end=True, is_same_each_time=True)
+    assert "LookupError: no &lt;rows&gt;" in panel._repr_mimebundle_()["text/html"]
+
+
+def test_the_front_end_has_the_same_tabs() -> None:
+    code = (FOLDER / "panel.js").read_text("utf-8")
+    for name, title in model.TITLES.items():
+        assert f'["{name}", "{title}"]' in code
+        assert re.search(rf"^  {name}: \"", code, re.MULTILINE)
+    assert list(model.TITLES) == list(model.TABS)
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")

@@ -51,6 +51,12 @@ TABS: dict[str, tuple[Column, ...]] = {
         Column("memory", "Memory", "share", "bytes"),
         Column("store", "Object store", "share", "bytes"),
     ),
+    "groups": (
+        Column("id", "Placement group"),
+        Column("name", "Name"),
+        Column("state", "State"),
+        Column("bundles", "Bundles", "count"),
+    ),
     "logs": (
         Column("process", "Task or process"),
         Column("cell", "Cell"),
@@ -58,7 +64,14 @@ TABS: dict[str, tuple[Column, ...]] = {
         Column("line", "Last lines"),
     ),
 }
-TITLES = {"tasks": "Tasks", "actors": "Actors", "objects": "Objects", "nodes": "Nodes", "logs": "Logs"}
+TITLES = {
+    "tasks": "Tasks",
+    "actors": "Actors",
+    "objects": "Objects",
+    "nodes": "Nodes",
+    "groups": "Placement groups",
+    "logs": "Logs",
+}
 #: most rows that a view gets at once
 MOST_ROWS = 300
 #: most bytes of one message
@@ -389,6 +402,22 @@ def node_rows(
         for node in nodes
     ]
     return tuple(rows)
+
+
+def group_rows(groups: Iterable[Mapping[str, Any]]) -> tuple[Row, ...]:
+    """Return a row for each placement group."""
+    return tuple(
+        Row(
+            f"group:{group['placement_group_id']}",
+            {
+                "id": str(group["placement_group_id"])[:16],
+                "name": group.get("name") or "",
+                "state": str(group["state"]).lower(),
+                "bundles": len(group.get("bundles") or ()),
+            },
+        )
+        for group in groups
+    )
 
 
 def task_log_rows(

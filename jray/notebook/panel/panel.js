@@ -10,6 +10,7 @@ const TABS = [
   ["actors", "Actors"],
   ["objects", "Objects"],
   ["nodes", "Nodes"],
+  ["groups", "Placement groups"],
   ["logs", "Logs"],
 ];
 const EMPTY = {
@@ -17,6 +18,7 @@ const EMPTY = {
   actors: "No actors.",
   objects: "No objects are held.",
   nodes: "No nodes.",
+  groups: "No placement groups.",
   logs: "No task has written anything.",
 };
 const ORDER = ["failed", "cancelled", "finished", "running", "waiting"];

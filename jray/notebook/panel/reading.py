@@ -110,6 +110,13 @@ class Reader:
         rows = model.node_rows(cluster.nodes(), cluster.resources(), cluster.available())
         return Snapshot("nodes", rows)
 
+    def groups(self, engine: Engine) -> Snapshot:
+        """Return the placement groups; only Ray has any."""
+        if engine.engine_name != "ray":
+            return Snapshot("groups", (), ("This engine has no placement groups.",))
+        groups = engine.cluster.rows("placement_groups", limit=_MOST_ROWS, detail=True)
+        return Snapshot("groups", model.group_rows(groups.rows), _notes("placement groups", groups))
+
     def logs(self, engine: Engine, expanded: Sequence[str]) -> Snapshot:
         """Return what tasks wrote, whole where it is expanded; the last lines of workers where no task's is kept here."""
         tasks = [] if self._task_logs is None else self._task_logs.last_lines(_MOST_SINGLE)
