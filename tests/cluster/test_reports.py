@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -209,6 +212,36 @@ def test_filters_and_limits_are_the_owners_and_change_no_answer(
     assert sum(counts.values()) == len(every) == 82
     assert counts["short", "NORMAL_TASK", "FINISHED"] == 30
     gate.open()
+
+
+def test_a_thread_that_only_submits_answers_to_the_end(
+    cluster: Cluster, bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It keeps the I/O thread away, and looks for what has arrived itself."""
+    monkeypatch.setattr(reports, "_PIECE_S", 0.0)
+    monkeypatch.setattr(reports, "_TASKS_AT_ONCE", 10)
+    answered = tmp_path / "answered"
+
+    @jray.remote(num_cpus=0)
+    def asks() -> None:
+        client = sys.modules["jray._core.refs"].current.client
+        answer = client.cluster.rows("tasks", filters=[("name", "=", "held")], limit=1, timeout_s=60)
+        partial = answered.with_suffix(".part")
+        partial.write_text(f"{answer.total} {answer.warnings}")
+        partial.rename(answered)
+
+    gate = bench.gate()
+    refs = [wait_at.options(name="held").remote(gate) for _ in range(200)]
+    refs.append(asks.remote())
+
+    deadline = time.monotonic() + 90
+    while not answered.exists():
+        assert time.monotonic() < deadline
+        for _ in range(100):  # what `submit` does now and then
+            current.client.pump.poll_nowait()
+    assert answered.read_text() == "200 []"
+    gate.open()
+    jray.get(refs)
 
 
 def test_a_long_answer_lets_others_have_their_turn(
