@@ -186,10 +186,10 @@ class TaskSubmitter:
             with client.lock:
                 # the newest first: what waits for others' results goes before these do
                 tasks = [task for task in reversed(self.pending.values()) if is_meant(task)]
-                # from now on none waits in a queue: to look there for each would take minutes where many wait
+                for task in tasks:
+                    task.is_cancelled = True  # what a worker gives back from now on is not queued again
+                # and none waits in a queue: to look there for each would take minutes where many wait
                 unsent = [task for task in tasks if not task.is_sent]
-                for task in unsent:
-                    task.is_cancelled = True
                 for actor in {
                     id(task.actor): task.actor for task in unsent if task.actor is not None
                 }.values():
