@@ -12,7 +12,10 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.timeout(300)  # it reads every module
 
 #: Lowest first; the names inside one row are siblings and never import each other.  A name may be of
 #: something that does not exist yet; `test_every_module_has_its_row` says when one lacks.

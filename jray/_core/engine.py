@@ -53,6 +53,27 @@ class CallPlan:
     cell: int
     enable_task_events: bool = True  #: the actor's own
 
+    @property
+    def function_name(self) -> str:
+        return f"{self.class_name}.{self.method}"
+
+    @property
+    def name(self) -> str:
+        """What the calls are called."""
+        return self.options.name or self.function_name
+
+    @property
+    def retries(self) -> int:
+        """How often a call may run again; -1: any number."""
+        retries = self.options.max_task_retries
+        return self.max_task_retries if retries is None else retries
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the state API and the timeline show the calls."""
+        told = self.options.enable_task_events
+        return self.enable_task_events if told is None else told
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Whereabouts:

@@ -143,12 +143,12 @@ def _check_limits(_context: Context) -> Iterator[Finding]:
 
 def _check_sessions(_context: Context) -> Iterator[Finding]:
     bases = dict.fromkeys((runtime_base(), "/tmp", _SHARED_MEMORY))  # noqa: S108 -- where sessions are
-    # not those that are being made: whoever makes one must find its lock free
+    # not those that are being made, or removed: whoever makes one must find its lock free
     mine = [
         folder
         for base in bases
         for folder in Path(base).glob(f"jray-{os.geteuid()}-*")
-        if folder.is_dir() and folder.lstat().st_uid == os.geteuid() and ".new-" not in folder.name
+        if folder.is_dir() and folder.lstat().st_uid == os.geteuid() and "." not in folder.name
     ]
     dead = [folder for folder in mine if _is_dead(folder)]
     alive = len(mine) - len(dead)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import jray
@@ -101,22 +102,30 @@ def test_a_process_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch
     """What the others know is told all the same."""
     monkeypatch.setenv("JRAY_REPORT_TIMEOUT_S", "0.3")
     jray.init(num_cpus=1)
-    gate = bench.gate()
+    pids = bench.tally()
 
     @jray.remote
     def stop() -> None:
+        pids.add(os.getpid())
         os.kill(os.getpid(), signal.SIGSTOP)
-        gate.wait()
 
     ref = stop.remote()
-    wait_until(lambda: current.client.cluster.rows("tasks").warnings)
-    answer = current.client.cluster.rows("tasks")
-    (row,) = answer.rows
-    assert answer.warnings == [
-        f"The process {row['worker_pid']} did not answer in time: what it owns is missing."
-    ]
-    os.kill(row["worker_pid"], signal.SIGCONT)
-    gate.open()
+    pids.wait_for(1)
+    [pid] = pids.notes()
+    assert isinstance(pid, int)
+    wait_until(
+        lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, what="a process that is stopped"
+    )
+    warning = f"The process {pid} did not answer in time: what it owns is missing."
+
+    def is_told() -> bool:
+        """Unless another process was late, too."""
+        answer = current.client.cluster.rows("tasks")
+        assert warning in answer.warnings
+        return answer.warnings == [warning] and [row["worker_pid"] for row in answer.rows] == [pid]
+
+    wait_until(is_told, what="the row of the task, and one warning")
+    os.kill(pid, signal.SIGCONT)
     jray.get(ref)
 
 

@@ -503,7 +503,7 @@ def test_an_asynchronous_cell_can_be_cancelled(
     cancelled = threading.Event()
     runtime.cancel = lambda ref: cancelled.set()
     run(magic_shell, "--async --timeout 0.01", "1")
-    assert cancelled.wait(10)
+    assert cancelled.wait(30)
 
 
 # --- %remote ---------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jray.notebook.panel
@@ -55,6 +55,7 @@ requests = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(rows, requests, rows, requests, st.sampled_from(["", "gone"]))
 def test_applying_a_difference_gives_the_new_state(
     old: tuple[Row, ...], was: Request, new: tuple[Row, ...], wanted: Request, ribbon: str
@@ -66,6 +67,7 @@ def test_applying_a_difference_gives_the_new_state(
     assert model.diff(after, after) == {}
 
 
+@settings(deadline=None)
 @given(rows, st.integers(1200, 4000))
 def test_parts_together_are_the_change_and_each_is_small(drawn: tuple[Row, ...], most_bytes: int) -> None:
     change = model.diff({}, model.view_of(Snapshot("tasks", drawn), Request()))
@@ -580,6 +582,7 @@ def test_the_thread_ends_with_the_feed(world: World) -> None:
     assert thread is not None
     assert thread.is_alive()
     feed.close()
+    thread.join(30)
     assert not thread.is_alive()
     feed.start()
     assert feed._thread is thread

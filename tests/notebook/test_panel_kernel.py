@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import textwrap
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jray.notebook.panel import model
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -87,22 +88,31 @@ def click(session: Any, comm: str, action: list[str]) -> dict[str, Any]:
     return found
 
 
-def test_calls_are_shown_while_the_cell_that_makes_them_runs(session: Any, comm: str) -> None:
+def until(gate: Path) -> str:
+    """Return code that goes on until that file is there."""
+    return f"while not os.path.exists({str(gate)!r}): time.sleep(0.01)"
+
+
+def test_calls_are_shown_while_the_cell_that_makes_them_runs(session: Any, comm: str, tmp_path: Path) -> None:
     look(session, comm)
-    request = session.start("jray.get([double.remote(n) for n in range(7)]); time.sleep(2)")
+    request = session.start(f"jray.get([double.remote(n) for n in range(7)])\n{until(tmp_path / 'gate')}")
     session.wait_until(
         lambda: any(c["name"] == "double" and c["total"] == 7 for c in cells_of(session, comm))
     )
     statuses = [m for m in session.messages[request] if m["msg_type"] == "status"]
     assert [m["content"]["execution_state"] for m in statuses] == ["busy"]
+    (tmp_path / "gate").touch()
     session.wait_idle(request)
 
 
-def test_a_panel_shown_in_a_cell_that_runs_on_is_live_without_a_word(session: Any) -> None:
-    request = session.start("late = jray.panel(); display(late); jray.get(double.remote(1)); time.sleep(2)")
+def test_a_panel_shown_in_a_cell_that_runs_on_is_live_without_a_word(session: Any, tmp_path: Path) -> None:
+    request = session.start(
+        f"late = jray.panel(); display(late); jray.get(double.remote(1))\n{until(tmp_path / 'gate')}"
+    )
     session.wait_until(lambda: bool(session.displays(request)))
     comm = session.displays(request)[0][WIDGET]["model_id"]
     session.wait_until(lambda: bool(state(session, comm, "*").get("order")))
+    (tmp_path / "gate").touch()
     session.wait_idle(request)
     run(session, "late.close()")
 
@@ -155,7 +165,7 @@ def test_an_actor_is_killed_by_its_button(session: Any, comm: str) -> None:
 def test_an_object_is_freed_by_its_button(session: Any, comm: str) -> None:
     run(session, "big = jray.put(bytes(3_000_000))")
     look(session, comm, tab="objects", sort="size", descending=True, count=1)
-    session.wait_until(lambda: any(c.get("size", 0) >= 3_000_000 for c in cells_of(session, comm)))
+    session.wait_until(lambda: any((c.get("size") or 0) >= 3_000_000 for c in cells_of(session, comm)))
     (row,) = state(session, comm)["rows"].values()
     assert click(session, comm, row["actions"][0])["ok"]
     request = run(
@@ -188,7 +198,7 @@ def test_what_a_task_wrote_is_shown_line_by_line(session: Any, comm: str) -> Non
 def test_every_tab_is_shown(session: Any, comm: str, tab: str) -> None:
     look(session, comm, tab=tab)
     session.wait_until(lambda: state(session, comm).get("tab") == tab)
-    assert state(session, comm)["ribbon"] == ""
+    session.wait_until(lambda: state(session, comm)["ribbon"] == "")
 
 
 def test_an_open_panel_on_an_idle_cluster_is_quiet_and_costs_next_to_nothing(session: Any, comm: str) -> None:
@@ -216,7 +226,7 @@ def test_shutdown_leaves_the_last_state_and_a_new_cluster_takes_over(make_kernel
     kernel.wait_until(lambda: "disconnected" in state(kernel, comm)["ribbon"])
     assert cells_of(kernel, comm)[0]["cpu"][1] == 1
     run(kernel, "jray.init(num_cpus=2)")
-    kernel.wait_until(lambda: cells_of(kernel, comm)[0]["cpu"][1] == 2)
+    kernel.wait_until(lambda: [cells["cpu"][1] for cells in cells_of(kernel, comm)] == [2])
     assert state(kernel, comm)["ribbon"] == ""
     run(kernel, "panel.close(); jray.shutdown()")
 

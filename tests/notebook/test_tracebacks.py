@@ -12,7 +12,7 @@ import pytest
 from jray.exceptions import RayTaskError
 from jray.notebook.tracebacks import cut, kind_of
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 

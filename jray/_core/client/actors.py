@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from jray._core.client.actor_errors import check_outstanding, unschedulable
+from jray._core.client.actor_spec import actor_spec
 from jray._core.client.arguments import are_plain, pack
 from jray._core.client.exits import ActorExit
 from jray._core.client.pending import PendingTask
@@ -24,7 +26,6 @@ from jray._core.serialization import deserialize, serialize
 from jray._core.specs import ActorSpec, MethodTemplate
 from jray._core.strategies import refusal
 from jray._core.wire import messages
-from jray.exceptions import ActorUnschedulableError, PendingCallsLimitExceeded
 
 if TYPE_CHECKING:
     from jray._core.client.core import CoreClient
@@ -69,43 +70,17 @@ class ActorSubmitter:
         full_name = f"{cls.__module__}.{cls.__qualname__}"
         code = client.code_of(plan.key, cls, "actor class", full_name, plan.cell)
         packed = pack(plan.args, plan.kwargs, client.config.inline_limit_bytes, client.objects.put_serialized)
-        spec = ActorSpec(
-            actor_id=actor_id,
-            class_id=code.function_id,
-            class_blob=code.blob,
-            sources=code.sources,
-            class_name=cls.__name__,
-            args_blob=packed.payload if isinstance(packed.payload, bytes) else b"",
-            positions=packed.positions,
-            dependencies=(),
-            name=options.name,
+        spec = actor_spec(
+            plan,
+            actor_id,
+            code,
             namespace=namespace,
-            is_detached=options.is_detached,
-            max_restarts=options.max_restarts,
-            max_task_retries=options.max_task_retries,
-            max_concurrency=options.concurrency(plan.is_async),
-            concurrency_groups=tuple((options.concurrency_groups or {}).items()),
-            method_groups=tuple(
-                (name, method.options.concurrency_group)
-                for name, method in plan.meta.methods.items()
-                if method.options.concurrency_group
-            ),
-            is_async=plan.is_async,
-            placement_request=dict(options.placement_request.items()),
-            running_request=dict(options.running_request.items()),
-            runtime_env=normalize(options.runtime_env, client.runtime_env),
-            cell=plan.cell,
+            environment=normalize(options.runtime_env, client.runtime_env),
             job=client.job_id,
             owner=client.address,
-            out_of_order=options.runs_out_of_order(plan.is_async),
             methods=serialize(plan.meta).to_bytes(),
         )
-        reason = refusal(options.scheduling_strategy, client.node_id)
-        error = (
-            ActorUnschedulableError(f"The actor {cls.__name__} cannot be scheduled: {reason}.")
-            if reason
-            else None
-        )
+        error = unschedulable(cls.__name__, refusal(options.scheduling_strategy, client.node_id))
         keeper = self._create(spec, packed, error)
         if not options.is_detached:
             return keeper
@@ -164,7 +139,9 @@ class ActorSubmitter:
         payload = task.payload
         if isinstance(payload, ObjectRef):
             payload = (payload._state, payload._data, payload._id, client.ref_address(payload))
-        spec = dataclasses.replace(spec, args_blob=payload, dependencies=descriptions)
+        spec = dataclasses.replace(
+            spec, args_blob=payload, positions=task.positions or (), dependencies=descriptions
+        )
         client.node.tell(messages.CREATE_ACTOR, spec)
 
     # -- finding ----------------------------------------------------------------------------------
@@ -209,22 +186,16 @@ class ActorSubmitter:
         wire = MethodTemplate(
             number=self._client.tasks.next_template_number(),
             method=plan.method,
-            name=options.name or f"{plan.class_name}.{plan.method}",
+            name=plan.name,
             num_returns=returns_number(options.returns(plan.is_generator)),
             concurrency_group=options.concurrency_group or "",
             cell=plan.cell,
             backpressure=options._generator_backpressure_num_objects or -1,
         )
-        retries = options.max_task_retries
-        if retries is None:
-            retries = plan.max_task_retries
         retry = options.retry_exceptions or False
         retry = tuple(retry) if isinstance(retry, list) else retry
-        told = options.enable_task_events
-        is_told = plan.enable_task_events if told is None else told
-        function_name = f"{plan.class_name}.{plan.method}"
         tally = self._client.watch.tally(plan.cell, wire.name, is_actor_call=True)
-        return CallTemplate(wire, retries, retry, function_name, tally, is_told=is_told)
+        return CallTemplate(wire, plan.retries, retry, plan.function_name, tally, is_told=plan.is_told)
 
     def call(
         self,
@@ -252,11 +223,8 @@ class ActorSubmitter:
         else:
             task.pins = keep
         result = client.tasks.make_refs(task, template.num_returns)
-        if max_pending_calls > 0 and actor.outstanding() >= max_pending_calls:
-            raise PendingCallsLimitExceeded(
-                f"The handle has {actor.outstanding()} calls outstanding, and its max_pending_calls is "
-                f"{max_pending_calls}. Wait for some with jray.wait(), or raise the limit."
-            )
+        if max_pending_calls > 0:
+            check_outstanding(actor.outstanding(), max_pending_calls)
         shield = client.shields.current()
         shield.enter()
         try:

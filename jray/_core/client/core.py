@@ -17,7 +17,7 @@ from typing import Any, NoReturn, Protocol
 from jray._core.client.actors import ActorSubmitter
 from jray._core.client.cluster import ClusterView
 from jray._core.client.failures import FailedCalls
-from jray._core.client.functions import CodeTable, ExportedCode
+from jray._core.client.functions import CodeTable, ExportedCode, check_out_of_band
 from jray._core.client.interrupts import Shields
 from jray._core.client.leasing import Leasing
 from jray._core.client.looks import Looks
@@ -45,7 +45,6 @@ from jray._core.wire.connection import Connection, Listener, Message, Reactor
 from jray.exceptions import (
     GetTimeoutError,
     ObjectLostError,
-    OufOfBandObjectRefSerializationException,
     RaySystemError,
 )
 
@@ -232,10 +231,7 @@ class CoreClient:
 
     def code_of(self, key: Any, code: Any, kind: str, name: str, cell: int) -> ExportedCode:
         """Return the export of *code* for *key*, its remote function or actor class, as that cell is to have it."""
-        exported = self.code.current(key, code, kind, name, cell if self.worker is None else 0)
-        for ref in exported.refs:
-            self.check_out_of_band(ref)
-        return exported
+        return self.code.current(key, code, kind, name, cell if self.worker is None else 0)
 
     # -- what refs ask (jray._core.refs.RefHome) --------------------------------------------------------
 
@@ -249,17 +245,10 @@ class CoreClient:
 
     def reduce_ref(self, ref: ObjectRef[Any]) -> tuple[Any, ...]:
         # Nobody will tell when that pickle is gone, so the object is kept for the rest of the job (Ray does the same).
-        self.check_out_of_band(ref)
+        check_out_of_band(ref, self.config)
         self.objects.exported(ref)
         self.objects.pin_forever(ref)
         return restore_ref, (ref._id, self.ref_address(ref))
-
-    def check_out_of_band(self, ref: ObjectRef[Any]) -> None:
-        if not self.config.allow_out_of_band_object_ref_serialization:
-            raise OufOfBandObjectRefSerializationException(
-                f"{ref!r} is pickled out of band, or captured by code, and would be kept for the rest of the job. Pass "
-                "it as an argument, or set RAY_allow_out_of_band_object_ref_serialization=1."
-            )
 
     def ref_from_id(self, ref_id: bytes, owner: str | None) -> ObjectRef[Any]:
         return self.objects.ref_from_id(ref_id, owner)
@@ -629,11 +618,15 @@ class CoreClient:
             os.dup2(null, fd, inheritable=False)
         self.pump.forget()
 
-    def close(self) -> None:
-        """Leave the cluster: pending work fails, connections close, the I/O thread ends."""
+    def fail_pending(self) -> None:
+        """Give up all work that is under way, and say that it was the shutdown that ended it."""
         with self.lock:
             self.is_closing = True
             self.tasks.close(RaySystemError("the session was shut down with jray.shutdown()"))
+
+    def close(self) -> None:
+        """Leave the cluster: pending work fails, connections close, the I/O thread ends."""
+        self.fail_pending()
         self.pump.close()
         if self._listener is not None:
             self._listener.close()

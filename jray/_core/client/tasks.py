@@ -186,18 +186,20 @@ class TaskSubmitter:
             with client.lock:
                 # the newest first: what waits for others' results goes before these do
                 tasks = [task for task in reversed(self.pending.values()) if is_meant(task)]
-                for task in tasks:
+                unsent = [task for task in tasks if not task.is_sent]
+                # once more would interrupt the cleaning up of what was told before
+                untold = [task for task in tasks if force or not (task.is_cancelled and task.is_sent)]
+                for task in untold:
                     task.is_cancelled = True  # what a worker gives back from now on is not queued again
                 # and none waits in a queue: to look there for each would take minutes where many wait
-                unsent = [task for task in tasks if not task.is_sent]
                 for actor in {
                     id(task.actor): task.actor for task in unsent if task.actor is not None
                 }.values():
                     actor.drop_cancelled()
                 client.leasing.drop_cancelled(task for task in unsent if task.actor is None)
-            for start in range(0, len(tasks), _CANCELLED_AT_ONCE):
+            for start in range(0, len(untold), _CANCELLED_AT_ONCE):
                 with client.lock:
-                    for task in tasks[start : start + _CANCELLED_AT_ONCE]:
+                    for task in untold[start : start + _CANCELLED_AT_ONCE]:
                         self._cancel_one(task, force=force)
         finally:
             shield.leave()

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from jray._core.inline.core import InlineClient
     from jray._core.inline.loops import ActorLoop
 
-#: rounds that one operation gives to event loops: a coroutine that never sleeps must not hold up its caller for ever
+#: rounds that one operation gives to event loops and generators that nobody waits for: one that never sleeps, or
+#: ends, must not hold up the caller for ever
 _MOST_ROUNDS = 2000
 #: a thread that waits for another looks this often
 _GLANCE_S = 0.02
@@ -51,6 +52,8 @@ class Turns:
         self._may_start = False
         #: what is to be done by whoever has time: arguments arrived, or an actor became free
         self.due: deque[Callable[[], None]] = deque()
+        #: makes a generator whose consumer is gone go on, by an item each round: it may be one that never ends
+        self.abandoned: deque[Callable[[], None]] = deque()
         self.loops: list[ActorLoop] = []
         #: threads that were there before the session: they have their own business
         self._strangers = {thread.ident for thread in threading.enumerate()}
@@ -183,6 +186,9 @@ class Turns:
             while self.due:
                 self.due.popleft()()
                 is_quiet = False
+            if self.abandoned:
+                self.abandoned.popleft()()
+                is_quiet = False
             if self._may_start and self._dispatch():
                 is_quiet = False
             if self.loops and self._drive():
@@ -262,7 +268,8 @@ class Turns:
                 return False
             if left is None and self._is_stuck():
                 self._client.refuse_to_wait(explain())
-            self.pause(left)
+            if not self.abandoned:
+                self.pause(left)
 
     def pause(self, limit_s: float | None) -> None:
         """Sleep until a timer is due, a descriptor of a loop is ready, or another thread may have done something."""
@@ -300,6 +307,7 @@ class Turns:
         return not (
             self._may_start
             or self.due
+            or self.abandoned
             or any(not loop.is_claimed and loop.may_go_on() for loop in self.loops)
             or self.has_help()
         )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from jray._core.clock import WallClock
 from jray._core.engine import Demand, Span, Stopped, Tally
-from jray._core.inline.actors import Actor
 from jray._core.inline.calls import IS_PAUSED, RUNS, Call
+from jray._core.inline.local_actor import LocalActor
 from jray._core.tallies import TallyBook
 from jray._core.worker.spans import span_rows
 
@@ -90,7 +90,7 @@ class InlineWatch:
         """Return the tasks and actors that wait for resources."""
         wanted: dict[tuple[str, int, str], int] = {}
         for job, reason in self._client.turns.waiting():
-            name = f"actor {job.name}" if isinstance(job, Actor) else job.name
+            name = f"actor {job.name}" if isinstance(job, LocalActor) else job.name
             key = name, job.cell, reason
             wanted[key] = wanted.get(key, 0) + 1
         return [Demand(name, cell, count, reason) for (name, cell, reason), count in wanted.items()]

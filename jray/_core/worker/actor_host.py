@@ -399,15 +399,7 @@ class ActorHost:
         """Say good-bye: the user's hook, then exit handlers."""
         for pool in self._pools.values():
             pool.shutdown(wait=True)
-        for name in ("__jray_shutdown__", "__ray_shutdown__"):
-            hook = getattr(self.instance, name, None)
-            if hook is None:
-                continue
-            try:
-                hook()
-            except Exception:  # noqa: BLE001 -- the actor ends all the same
-                traceback.print_exc()
-            break
+        say_good_bye(self.instance)
         self._executor.flush()
 
 
@@ -445,6 +437,19 @@ def own_repr(instance: Any) -> str:
         return repr(instance)
     except Exception:  # noqa: BLE001 -- a user's __repr__
         return ""
+
+
+def say_good_bye(instance: Any) -> None:
+    """Call the user's hook of an actor that ends in good order."""
+    for name in ("__jray_shutdown__", "__ray_shutdown__"):
+        hook = getattr(instance, name, None)
+        if hook is None:
+            continue
+        try:
+            hook()
+        except Exception:  # noqa: BLE001 -- the actor ends all the same
+            traceback.print_exc()
+        break
 
 
 def _terminate(_: ActorHost) -> None:

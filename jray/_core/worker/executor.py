@@ -551,6 +551,9 @@ class Executor:
             return
         if self._held:
             with self._lock:
+                # once more: what is held may have come since, and what its task wrote goes before it
+                self.router.flush()
+                self.router.forward_raw(self._last)
                 self._flush_held()
         if self.inbox and self.host is None:
             if perf_counter() - self._started_s > _LONG_S:
