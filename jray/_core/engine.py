@@ -7,7 +7,7 @@ keepers are the engine's own business: the public side only hands them back.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from jray._core.environments import Environment
@@ -205,6 +205,14 @@ class Watch(Protocol):
         """Cancel what a cell has submitted from this process and what that has submitted in turn; returns at once.
 
         With *force*, the processes that run it are ended.  Calls of actors are cancelled but never forced.
+        """
+
+    def cancel(self, task_ids: Collection[str] = ..., *, name: str | None = ..., force: bool) -> Stopped:
+        """Cancel the tasks with these ids (hexadecimal) and those of that name, whichever process submitted them.
+
+        What they have submitted in turn is cancelled too; *force* is as in `stop`.  Blocks until all who may own such
+        tasks have told what they found; who is silent cancels later, and is not counted.  Raises NotImplementedError
+        if the engine cannot reach a task, after it has cancelled the others.
         """
 
 

@@ -217,3 +217,111 @@ def test_a_cell_is_stopped_and_others_are_not(cells: Cells, bench: Bench, force:
     assert of("endless").cancelled + of("endless").failed >= 5
     gate.open()
     jray.get(other, timeout=20)
+
+
+@jray.remote
+def endless() -> None:
+    while True:
+        time.sleep(0.01)
+
+
+@jray.remote
+def submits(count: int) -> None:
+    jray.get([endless.options(name="child", num_cpus=0).remote() for _ in range(count)])
+
+
+def task_rows(**wanted: str) -> list[dict[str, Any]]:
+    client: Any = current.client
+    filters = [(key, "=", value) for key, value in wanted.items()]
+    found: list[dict[str, Any]] = client.cluster.rows("tasks", filters=filters).rows
+    return found
+
+
+def assert_cancelled(refs: list[Any]) -> None:
+    for ref in refs:
+        with pytest.raises(jray.exceptions.TaskCancelledError):
+            jray.get(ref, timeout=30)
+
+
+@pytest.mark.parametrize("by", ["id", "name"])
+def test_a_task_is_cancelled_without_its_ref(cells: Cells, by: str) -> None:
+    """Of this process, running or waiting, and nothing else; what has ended is not counted."""
+    refs = [endless.options(name="mine").remote() for _ in range(5)]
+    other = endless.options(name="other", num_cpus=0).remote()
+    wait_until(lambda: len(task_rows(name="mine", state="RUNNING")) == 2)
+    wait_until(lambda: task_rows(name="other", state="RUNNING"))
+    if by == "id":
+        assert sum(watch().cancel([row["task_id"] for row in task_rows(name="mine")], force=False)) == 5
+        assert watch().cancel(["ab" * 24], force=False) == (0, 0)
+    else:
+        assert sum(watch().cancel(name="mine", force=False)) == 5
+    assert_cancelled(refs)
+    assert watch().cancel([refs[0].task_id().hex()], force=False) == (0, 0)
+    assert other.status() == "RUNNING"
+    assert watch().cancel([other.task_id().hex()], force=False) == (1, 0)
+    assert_cancelled([other])
+
+
+@pytest.mark.parametrize("by", ["id", "name"])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_task_of_another_process_is_cancelled(cells: Cells, by: str, force: bool) -> None:
+    """Here a worker has submitted it, and its ref is there alone; what waits for it goes on, and fails."""
+    parent = submits.remote(1)
+    (child,) = wait_until(lambda: task_rows(name="child", state="RUNNING"))
+    wanted = {"task_ids": [child["task_id"]]} if by == "id" else {"name": "child"}
+    assert watch().cancel(**wanted, force=force) == (1, 0)
+    with pytest.raises((jray.exceptions.TaskCancelledError, jray.exceptions.WorkerCrashedError)):
+        jray.get(parent, timeout=30)
+    wait_until(lambda: task_rows(name="child", state="FAILED"))
+
+
+def test_cancelling_a_task_by_its_id_cancels_what_it_submitted(cells: Cells) -> None:
+    parent = submits.remote(3)
+    wait_until(lambda: len(task_rows(name="child", state="RUNNING")) == 3)
+    assert watch().cancel([parent.task_id().hex()], force=False) == (1, 0)
+    assert_cancelled([parent])
+    wait_until(lambda: len(task_rows(name="child", state="FAILED")) == 3)
+
+
+def test_calls_of_an_actor_are_cancelled_by_name_and_never_forced(cells: Cells, bench: Bench) -> None:
+    """Those on their way and those that wait for their arguments; the actor lives."""
+
+    @jray.remote
+    class Waiter:
+        def wait(self, gate: Any, _: Any = None) -> int:
+            gate.wait()
+            return 1
+
+    gate = bench.gate()
+    late = wait_at.remote(gate)
+    waiter = Waiter.remote()
+    first = waiter.wait.remote(gate)
+    wait_until(lambda: task_rows(type="ACTOR_TASK", state="RUNNING"))
+    second, third = waiter.wait.remote(gate, late), waiter.wait.options(name="kept").remote(gate)
+    assert sum(watch().cancel([second.task_id().hex()], force=True)) == 1
+    assert_cancelled([second])
+    gate.open()
+    assert jray.get([first, third], timeout=30) == [1, 1]
+
+
+def test_many_waiting_tasks_are_cancelled_at_once(cells: Cells, bench: Bench) -> None:
+    """Whatever waits between them stays, and none of those that depend on others begins meanwhile."""
+    gate = bench.gate()
+    many_of = ignore.options(name="many")
+    running = [wait_at.options(name="many").remote(gate) for _ in range(2)]
+    wait_until(lambda: len(task_rows(name="many", state="RUNNING")) == 2)
+    many: list[Any] = []
+    kept: list[Any] = []
+    for number in range(5000):
+        many.append(many_of.remote(many[-1] if number % 10 == 9 else number))
+        if not number % 100:
+            kept.append(ignore.remote(number))
+    many += [many_of.remote(running[0]), many_of.remote(kept[0])]
+    assert watch().cancel(name="many", force=False) == (2, len(many))
+    assert_cancelled(many)
+    gate.open()
+    assert jray.get(kept, timeout=60) == [None] * len(kept)
+
+
+@jray.remote
+def ignore(_: Any) -> None: ...

@@ -13,7 +13,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 from jray._core.engine import Demand, Stopped, Tally
-from jray._core.refs import INLINE, ObjectRef
+from jray._core.refs import ObjectRef
 from jray.actor import ActorHandle, ActorMeta
 from jray.exceptions import RaySystemError
 from jray.notebook import doctor
@@ -325,17 +325,18 @@ def test_cancel_of_all_stops_every_cell(desk: Desk, capsys: pytest.CaptureFixtur
 
 def test_cancel_by_name_id_and_variable(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     """A function means its open tasks, the beginning of an id one, a variable what it holds."""
-    runs = desk.engine.task(1, "f", "RUNNING")
+    desk.engine.task(1, "f", "RUNNING")
     waits = desk.engine.task(2, "f", "PENDING_NODE_ASSIGNMENT")
     other = desk.engine.task(3, "g", "RUNNING")
     done = desk.engine.task(4, "f", "FINISHED")
     desk.run("cancel f")
-    assert {ref for ref, _ in desk.engine.cancelled} == {runs, waits}
+    assert desk.engine.asked_to_cancel.pop() == ([], "f", False)
     assert "1 running and 1 waiting tasks" in capsys.readouterr().out
-    desk.engine.cancelled.clear()
     desk.run("cancel 0303 --force")
-    assert desk.engine.cancelled == [(other, True)]
-    desk.engine.cancelled.clear()
+    assert desk.engine.asked_to_cancel.pop() == ([other.task_id().hex()], None, True)
+    assert "cancelled 1 running task" in capsys.readouterr().out
+    desk.run("cancel 0404")
+    assert "nothing was running or waiting" in capsys.readouterr().out
     desk.names["refs"] = [waits, done]
     desk.run("cancel refs")
     assert desk.engine.cancelled == [(waits, False)]
@@ -344,13 +345,16 @@ def test_cancel_by_name_id_and_variable(desk: Desk, capsys: pytest.CaptureFixtur
     assert desk.engine.cancelled == [(waits, False)]
 
 
-def test_cancel_tells_what_it_cannot_reach(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    """A task that another process has submitted is that one's to cancel."""
-    ref = desk.engine.task(1, "f", "RUNNING")
-    ref._state = INLINE  # no reference of this process is without a value
-    desk.run("cancel f")
-    assert "1 task of other processes goes on" in capsys.readouterr().out
-    assert desk.engine.cancelled == []
+def test_cancel_tells_what_it_cannot_reach(desk: Desk) -> None:
+    """An engine that cancels by refs alone says so."""
+    desk.engine.task(1, "f", "RUNNING")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise NotImplementedError("Only by its ref.")
+
+    desk.engine.watch.cancel = refuse
+    with pytest.raises(UsageError, match="Only by its ref"):
+        desk.run("cancel f")
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def comm(session: Any) -> Iterator[str]:
     """The widget of a panel that is shown, and looked at by one view called v."""
     request = run(session, "panel = jray.panel(); display(panel)")
     bundle = session.displays(request)[0]
-    assert bundle["text/plain"] == "<jray.panel>"
+    assert bundle["text/plain"].startswith("Tasks: ")
     assert "jray-panel-static" in bundle["text/html"]
     yield str(bundle[WIDGET]["model_id"])
     run(session, "panel.close()")
@@ -127,6 +127,30 @@ def test_a_waiting_function_is_cancelled_by_its_button(session: Any, comm: str, 
     session.wait_until(lambda: cells_of(session, comm)[0]["states"].get("cancelled") == 5)
 
 
+def test_a_task_whose_ref_is_in_a_worker_is_cancelled_by_its_button(
+    session: Any, comm: str, tmp_path: Any
+) -> None:
+    """This process has no ref of it, and no count: its owner is found by asking."""
+    never = str(tmp_path / "never")
+    run(
+        session,
+        f"""
+        @jray.remote
+        def submits():
+            jray.get(wait_for.options(name='child', num_cpus=0).remote({never!r}))
+        parent = submits.remote()
+        """,
+    )
+    look(session, comm, filter="child", expanded=[":child"])
+    session.wait_until(lambda: len(cells_of(session, comm)) == 2)
+    (single,) = [row for row in state(session, comm)["rows"].values() if row["under"]]
+    done = click(session, comm, single["actions"][0])
+    assert (done["ok"], done["text"]) == (True, "Cancelled the task.")
+    request = run(session, "print(isinstance(parent.exception(30), jray.exceptions.TaskCancelledError))")
+    session.wait_until(lambda: bool(session.text(request)))
+    assert session.text(request) == "True\n"
+
+
 def test_an_actor_is_killed_by_its_button(session: Any, comm: str) -> None:
     run(session, "counter = Counter.options(name='tally').remote(); jray.get(counter.count.remote())")
     look(session, comm, tab="actors", filter="tally alive")
@@ -148,6 +172,26 @@ def test_an_object_is_freed_by_its_button(session: Any, comm: str) -> None:
         session, "try:\n    jray.get(big)\nexcept jray.exceptions.ObjectFreedError:\n    print('it is free')"
     )
     session.wait_until(lambda: session.text(request) == "it is free\n")
+
+
+def test_what_a_task_wrote_is_shown_line_by_line(session: Any, comm: str) -> None:
+    run(
+        session,
+        """
+        @jray.remote
+        def speaks():
+            for n in range(150):
+                print('line', n)
+        jray.get(speaks.remote())
+        """,
+    )
+    look(session, comm, tab="logs", filter="speaks")
+    session.wait_until(lambda: any(c["line"] == "line 149" for c in cells_of(session, comm)))
+    ((key, row),) = state(session, comm)["rows"].items()
+    assert row["cells"]["process"].startswith("speaks ")
+    look(session, comm, tab="logs", filter="speaks", expanded=[key], count=300)
+    session.wait_until(lambda: len(cells_of(session, comm)) == 151)
+    assert [cells["line"] for cells in cells_of(session, comm)[1:]] == [f"line {n}" for n in range(150)]
 
 
 @pytest.mark.parametrize("tab", model.TABS)
@@ -198,13 +242,44 @@ def test_where_output_must_be_the_same_each_time_it_is_tables(make_kernel: Calla
     run(kernel, "jray.shutdown()")
 
 
-@pytest.mark.parametrize("missing", ["anywidget", "ipywidgets"])
-def test_without_widgets_it_is_tables(make_kernel: Callable[..., Any], missing: str) -> None:
+WITHOUT_WIDGETS = {
+    "no anywidget": "sys.modules['anywidget'] = None",
+    "no ipywidgets": "sys.modules['ipywidgets'] = None",
+    "a widget that cannot be made": "import anywidget; anywidget.AnyWidget.__init__ = lambda *_, **__: 1 // 0",
+}
+
+
+@pytest.mark.parametrize("lack", WITHOUT_WIDGETS.values(), ids=list(WITHOUT_WIDGETS))
+def test_without_widgets_it_is_tables(make_kernel: Callable[..., Any], lack: str) -> None:
+    """As text and as HTML: the same rows of every tab in both, whichever of the two a front end shows."""
     kernel = make_kernel(JRAY_NONINTERACTIVE="0")
-    run(kernel, f"import sys\nsys.modules[{missing!r}] = None\nimport jray\njray.init(num_cpus=1)")
+    run(kernel, f"import sys\n{lack}")
+    request = run(
+        kernel,
+        """
+        import jray
+        jray.init(num_cpus=1)
+        @jray.remote
+        def speaks():
+            print('so <b>it</b> is')
+        @jray.remote
+        class Keeper:
+            def keep(self): return 1
+        keeper = Keeper.remote()
+        jray.get([speaks.remote(), keeper.keep.remote()])
+        held = jray.put(bytes(2_000_000))
+        """,
+    )
+    kernel.wait_until(lambda: "so <b>" in kernel.text(request))
     bundle = kernel.displays(run(kernel, "jray.panel()"))[0]
     assert set(bundle) == {"text/plain", "text/html"}
-    assert "Nodes" in bundle["text/html"]
+    for words in (*model.TITLES.values(), "speaks", "Keeper.keep", "1 finished", "alive", "1.9 MiB", "CPU"):
+        assert words in bundle["text/plain"]
+        assert words in bundle["text/html"]
+    assert "so <b>it</b> is" in bundle["text/plain"]
+    assert "so &lt;b&gt;it&lt;/b&gt; is" in bundle["text/html"]
+    request = run(kernel, "print(jray.panel())")
+    kernel.wait_until(lambda: "Keeper" in kernel.text(request))
     run(kernel, "jray.shutdown()")
 
 

@@ -173,7 +173,8 @@ class CoreClient:
             messages.LOW_MEMORY: lambda _, m: leasing.on_low_memory(m[1], m[2]),
             messages.SPILL_ASK: lambda _, m: self.spiller.on_ask(m[1], m[2]),
             messages.SPILL_MOVE: lambda _, m: self.spiller.on_move(m[1], m[2]),
-            messages.TELL: lambda _, m: self.node.tell(messages.TOLD, m[1], self.reports.tell(*m[2:])),
+            messages.TELL: lambda _, m: self.reports.on_tell(*m[1:]),
+            messages.CANCEL_TASKS: lambda _, m: self._on_cancel_tasks(*m[1:]),
         }
 
     # -- identity ---------------------------------------------------------------------------------
@@ -216,10 +217,14 @@ class CoreClient:
         )
 
     def number_of(self, object_id: bytes) -> int | None:
-        """Return the number of the task or object that has this id, if it was made here."""
-        if object_id[8:-4] != self._id_suffix:
+        """Return the number of the task or object of this id, should it have been made here; None: it was not."""
+        return self.number_of_task(object_id[:-4])
+
+    def number_of_task(self, task_id: bytes) -> int | None:
+        """Return the number of the task of this id, should it have been submitted here; None: it was not."""
+        if task_id[8:] != self._id_suffix:
             return None
-        return (int.from_bytes(object_id[:8], "little") - self._id_start) & 0xFFFFFFFFFFFFFFFF
+        return (int.from_bytes(task_id[:8], "little") - self._id_start) & 0xFFFFFFFFFFFFFFFF
 
     def next_object_id(self) -> bytes:
         return self.object_id(next(self._numbers), 1)
@@ -501,6 +506,9 @@ class CoreClient:
             # force for an actor's call: the borrower cannot know, nor be told
             with contextlib.suppress(ValueError):
                 self.cancel(ref, force=force, recursive=recursive)
+
+    def _on_cancel_tasks(self, number: int, task_ids: list[bytes], name: str | None, force: bool) -> None:
+        self.node.tell(messages.TOLD, number, tuple(self.watch.cancel_own(task_ids, name, force=force)))
 
     def ask(self, question: str, *arguments: Any) -> Any:
         """Ask the head or the node; blocks for the answer."""

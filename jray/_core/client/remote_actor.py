@@ -261,3 +261,8 @@ class RemoteActor:
         task.unready = -1
         self._client.outcomes.fail_cancelled(task)
         self.advance()
+
+    def drop_cancelled(self) -> None:
+        """Take the cancelled calls out of what waits to be sent."""
+        self.queue = deque(task for task in self.queue if not task.is_cancelled)
+        self._gathered = [task for task in self._gathered if not task.is_cancelled]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from jray._core.clock import WallClock
@@ -101,10 +102,24 @@ class InlineWatch:
         `is_canceled()`; what else waits, is paused or is a coroutine ends now.
         """
         del force
+        return self._cancel(lambda call: call.template.cell == cell)
+
+    def cancel(self, task_ids: Collection[str] = (), *, name: str | None = None, force: bool) -> Stopped:
+        """Cancel calls by their ids or their name, as `stop` does a cell's."""
+        del force
+        wanted = {bytes.fromhex(task_id) for task_id in task_ids}
+        return self._cancel(
+            lambda call: (
+                call.template.tally is not None  # no constructor, which has no row either
+                and (call.task_id in wanted or (name is not None and call.name == name))
+            )
+        )
+
+    def _cancel(self, is_meant: Callable[[Call], bool]) -> Stopped:
         client = self._client
         with client.lock:
             # the newest first: what waits for others' results goes before these do
-            calls = [call for call in reversed(client.pending.values()) if call.template.cell == cell]
+            calls = [call for call in reversed(client.pending.values()) if is_meant(call)]
         running = sum(map(_has_begun, calls))
         for call in calls:
             if not call.is_done:

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from time import monotonic, perf_counter
 from typing import Any, NoReturn
 
@@ -605,8 +605,10 @@ class Executor:
             for task in tasks
         ]
 
-    def _executed(self) -> list[tuple[bytes, float, float]]:
-        return [(task.task_id, task.started_s, task.ended_s) for task in list(self.ran)]
+    def _executed(self, wanted: Collection[bytes]) -> list[tuple[bytes, float, float]]:
+        """Return (task id, start, end) of what ran of these."""
+        ran = [(task.task_id, task) for task in list(self.ran)]
+        return [(task_id, task.started_s, task.ended_s) for task_id, task in ran if task_id in wanted]
 
     def _spans(self, cell: int | None, since_s: float, resolution_s: float) -> list[tuple[Any, ...]]:
         """Return what ran since then, and what runs, for a cell: see `jray._core.client.reports`."""
