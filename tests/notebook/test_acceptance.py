@@ -228,7 +228,7 @@ def test_a_saved_notebook_of_twenty_remote_cells_is_small_and_readable(
         import time, pandas as pd
         for n in range(100):
             print("step", n)
-        time.sleep(1.1)
+        time.sleep(1.5)
         pd.DataFrame({"x": range(50)})
         """)
     requests = [kernel.start(cell) for _ in range(20)]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import threading
+import time
 import types
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
@@ -474,6 +476,7 @@ class Watch:
         self.counts: dict[int, list[Tally]] = {}
         self.counted = 0
         self.asked = 0
+        self.found: list[Span] = []
 
     def tallies(self, cell: int | None = None) -> list[Tally]:
         self.counted += 1
@@ -481,7 +484,7 @@ class Watch:
 
     def spans(self, cell: int | None, since_ms: float, resolution_ms: float) -> list[Span]:
         self.asked += 1
-        return []
+        return self.found
 
     def demands(self) -> list[Demand]:
         return []
@@ -525,6 +528,7 @@ def make_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Stage]
     monkeypatch.setattr(view, "FIRST_S", 0.0)  # whatever is shown took long enough to be timed
     monkeypatch.setattr(view, "_RAREST_LOOK_S", 0.1)
     monkeypatch.setattr(view, "STUCK_S", 600.0)  # and none so long that its reason is asked for
+    monkeypatch.setattr(live, "_LATE_S", math.inf)  # nor does a look count as late
     stages: list[Stage] = []
     before = current.client
 
@@ -584,6 +588,23 @@ def test_quick_work_is_not_shown_and_then_nothing_is_looked_at(make_stage: Calla
     # the cell goes on to submit: together it takes long
     stage.submits(cell, tally(submitted=6, finished=5, running=1))
     wait_until(lambda: stage.screen.shown)
+
+
+@pytest.mark.parametrize("lasted_s", [0.5, 1.5])
+def test_work_that_ended_before_a_late_look_is_shown_if_it_took_long(
+    make_stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, lasted_s: float
+) -> None:
+    """The thread may get its turn late, in a cell that keeps Python to itself; quick work is shown no more than ever."""
+    monkeypatch.setattr(live, "_LATE_S", -1.0)
+    monkeypatch.setattr(live, "FIRST_S", 1.0)
+    stage = make_stage()
+    cell = stage.enter()
+    since_ms = time.time() * 1000
+    stage.watch.found = [Span("w", 1, "", "f", cell, since_ms, since_ms + 1000 * lasted_s)]
+    stage.submits(cell, tally(submitted=1, finished=1))
+    wait_until(lambda: stage.watch.asked)
+    wait_until(stage.is_asleep)
+    assert bool(stage.screen.shown) == (lasted_s > 1)
 
 
 def submits_late(stage: Stage, cell: int, found: Tally) -> None:

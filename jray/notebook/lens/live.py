@@ -25,6 +25,9 @@ from jray.notebook.lens.view import FIRST_S, LOOK_S, CellView, Moment
 MODES = ("auto", "on", "off")
 #: What was told of is looked for this long: large arguments are pickled between the telling and the submit.
 _AWAITED_S = 60.0
+#: A look that comes so much later than it should may have missed work that took long: the machine is busy, or the cell
+#: keeps Python to itself.
+_LATE_S = 0.05
 #: Cells whose work is remembered for `show`.
 _MOST_VIEWS = 32
 _GONE = "the cluster was shut down before this ended"
@@ -209,6 +212,7 @@ class CellLens:
     def _look(self, watched: _Watched) -> None:
         """Look at a cell's work, show what is new, and say when to look next."""
         now = _now()
+        is_late = watched.due_s is not None and now.s - watched.due_s > _LATE_S
         watched.due_s = None
         self._count(watched, now)
         view = watched.view
@@ -219,6 +223,8 @@ class CellLens:
             return
         is_over = not view.pending and not is_running
         takes_long = bool(view.pending) or watched.told_s - view.start.s >= FIRST_S
+        if self.is_on and view.has_work and is_late and not (watched.is_shown or takes_long):
+            takes_long = self._took_long(watched)
         if not self.is_on or not view.has_work or not (watched.is_shown or takes_long):
             self._rest(watched)
             return
@@ -245,6 +251,19 @@ class CellLens:
             watched.due_s = max(view.next_look_s(now), watched.shown_s + LOOK_S)
         else:
             self._rest(watched)  # the cell runs on
+
+    def _took_long(self, watched: _Watched) -> bool:
+        """Tell whether work that has ended took long: it ended before the look, but the look came late."""
+        if watched.held is None:
+            return False
+        view = watched.view
+        try:
+            spans = watched.held.spans(view.cell, view.start.ms, view.timeline.resolution_ms)
+        except RaySystemError:
+            return False
+        return any(
+            span.end_ms is not None and span.end_ms - view.start.ms >= 1000 * FIRST_S for span in spans
+        )
 
     def _rest(self, watched: _Watched) -> None:
         """Look no more at a cell until there is more work, or its end."""
