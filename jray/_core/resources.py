@@ -218,6 +218,11 @@ class NodeResources:
         """The live ones, oldest first."""
         return tuple(allocation for allocation, _ in self._live.values())
 
+    def share_in_use(self, name: str) -> float:
+        """Return which part of a resource is held, from 0 to 1; more if blocked holders went on; 0 if there is none."""
+        total = self._total.get(name)
+        return (total - self._free[name]) / total if total else 0.0
+
     def allocate(self, request: ResourceSet) -> Allocation | None:
         """Take *request*, or return None and change nothing if it doesn't fit now."""
         free = self._free

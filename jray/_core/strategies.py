@@ -2,9 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 _NODE_ID_HEX_DIGITS = 56
+
+
+class LabelRule(NamedTuple):
+    """What a node's label must be: one of *values*, or none of them; with no values, there or not there."""
+
+    key: str
+    values: tuple[str, ...]
+    negated: bool = False
+
+    def fits(self, labels: Mapping[str, str]) -> bool:
+        """Tell whether a node with these labels is such."""
+        found = self.key in labels and (not self.values or labels[self.key] in self.values)
+        return found != self.negated
+
+    def __str__(self) -> str:
+        if not self.values:
+            return f"{'without' if self.negated else 'with'} the label {self.key!r}"
+        values = " or ".join(map(repr, self.values))
+        return f"where {self.key!r} is {'not ' if self.negated else ''}{values}"
+
+
+class Where(NamedTuple):
+    """Where a task or actor may run, as its owner tells the scheduler; all empty: anywhere."""
+
+    spread: bool = False  #: rather where nothing of the kind has just gone
+    node_id: bytes = b""
+    is_soft: bool = False  #: elsewhere, too, if that node is gone
+    hard: tuple[LabelRule, ...] = ()
+    soft: tuple[LabelRule, ...] = ()  #: if a node fits; else anywhere that `hard` allows
+    group: bytes = b""  #: id of a placement group
+    bundle: int = -1  #: number of its bundle; -1: any
+
+    def labels_fit(self, labels: Mapping[str, str]) -> bool:
+        return all(rule.fits(labels) for rule in self.hard)
+
+    def wishes_fit(self, labels: Mapping[str, str]) -> bool:
+        return all(rule.fits(labels) for rule in self.soft)
+
+    def describe(self) -> str:
+        """Return it as the end of "must run"; empty: anywhere."""
+        if self.node_id:
+            return f"on the node {self.node_id.hex()}"
+        return " and ".join(map(str, self.hard))
+
+
+#: anywhere, the usual way
+ANYWHERE = Where()
 
 
 class NodeAffinitySchedulingStrategy:

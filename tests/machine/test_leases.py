@@ -33,6 +33,7 @@ from jray._core.machine.leases import (
 from jray._core.resources import UNITS, NodeResources, ResourceSet
 
 ONE_CPU = ResourceSet({"CPU": UNITS})
+NODE = b"n1"
 POOL = ("job", ())
 OTHER_POOL = ("job", ("env",))
 
@@ -46,7 +47,13 @@ def make(
 ) -> Leases:
     total = {"CPU": cpus * UNITS, "GPU": gpus * UNITS} | {name: n * UNITS for name, n in custom.items()}
     resources = NodeResources(ResourceSet(total), [str(i) for i in range(gpus)])
-    return Leases(resources, max_starting=max_starting, soft_limit=soft_limit, worker_ids=worker_ids())
+    leases = Leases(worker_ids())
+    leases.node_joined(NODE, resources, max_starting=max_starting, soft_limit=soft_limit)
+    return leases
+
+
+def resources_of(leases: Leases) -> NodeResources:
+    return leases.accounts.nodes[NODE].resources
 
 
 def amounts(**quantities: float) -> ResourceSet:
@@ -97,14 +104,14 @@ class Script:
 
     def has_idle(self, count: int, pool: Hashable = POOL) -> list[bytes]:
         """Have `count` idle workers, and return their ids."""
-        started = [action for action in self.leases.prestart(pool, count) if isinstance(action, StartWorker)]
+        started = [action for action in self.leases.prestart(NODE, pool, count) if isinstance(action, StartWorker)]
         for action in started:
             self.ready(action.worker_id)
         return [action.worker_id for action in started]
 
     @property
     def free(self) -> dict[str, float]:
-        return self.leases.resources.available.to_floats()
+        return resources_of(self.leases).available.to_floats()
 
 
 def granted(actions: list[Action]) -> list[tuple[int, int, bytes]]:
@@ -121,7 +128,7 @@ def kinds(actions: list[Action]) -> list[str]:
 def test_a_first_lease_starts_a_worker_and_is_granted_once_that_is_ready() -> None:
     """Resources are set aside at once; the grant follows the worker."""
     script = Script(make())
-    assert script.wants(1, 1) == [StartWorker(b"w1", POOL)]
+    assert script.wants(1, 1) == [StartWorker(b"w1", POOL, NODE)]
     assert script.free == {"CPU": 1}
     (grant,) = script.ready(b"w1")
     assert isinstance(grant, Grant)
@@ -147,7 +154,7 @@ def test_workers_are_not_shared_between_pools() -> None:
     """Another environment, or job, needs workers of its own."""
     script = Script(make())
     script.has_idle(2)
-    assert script.wants(1, 1, pool=OTHER_POOL) == [StartWorker(b"w3", OTHER_POOL)]
+    assert script.wants(1, 1, pool=OTHER_POOL) == [StartWorker(b"w3", OTHER_POOL, NODE)]
 
 
 def test_no_more_workers_start_at_once_than_allowed() -> None:
@@ -195,7 +202,7 @@ def test_a_starting_worker_keeps_the_promise_of_one_that_died() -> None:
     """The demand waits for another worker, and loses neither its resources nor its turn."""
     script = Script(make())
     script.wants(1, 1)
-    assert script.dies(b"w1") == [StartWorker(b"w2", POOL)]
+    assert script.dies(b"w1") == [StartWorker(b"w2", POOL, NODE)]
     assert [client for client, _, _ in granted(script.ready(b"w2"))] == [1]
 
 
@@ -354,7 +361,7 @@ def test_the_end_of_a_job_leaves_what_outlives_it() -> None:
     spare, used = script.has_idle(2)
     ((_, _, busy),) = granted(script.wants(7, 1))
     assert busy == used
-    script.leases.prestart(POOL, 3)
+    script.leases.prestart(NODE, POOL, 3)
     script.places(b"a")
     waiting = script.places(b"b", amounts(CPU=2))
     assert kinds(waiting) == []
@@ -483,7 +490,7 @@ def test_thousands_of_demands_and_hundreds_of_workers_cost_little() -> None:
     script = Script(make(cpus=400, max_starting=400, soft_limit=400))
     leases = script.leases
     started = perf_counter()
-    leases.prestart(POOL, 400)
+    leases.prestart(NODE, POOL, 400)
     for worker in list(leases.workers):
         leases.worker_ready(worker, now_s=0.0)
     for number in range(5000):
@@ -682,7 +689,7 @@ class LeasesProgram(RuleBasedStateMachine):
 
     @rule(pool=st.sampled_from(POOLS), count=st.integers(0, 3))
     def prestart(self, pool: Hashable, count: int) -> None:
-        self.perform(self.leases.prestart(pool, count))
+        self.perform(self.leases.prestart(NODE, pool, count))
 
     @precondition(lambda self: self.asked_to_end)
     @rule(data=st.data())
@@ -704,7 +711,7 @@ class LeasesProgram(RuleBasedStateMachine):
         expected |= dict(self.actor_at.values())
         assert {worker.worker_id: worker.allocation for worker in running} == expected
         assert {worker.worker_id for worker in running if worker.is_blocked} == self.blocked
-        total = leases.resources.total
+        total = resources_of(leases).total
         for name in ("GPU", "x", *(() if self.has_overcommitted else ("CPU",))):
             held = sum(
                 allocation.request.get(name)
@@ -713,22 +720,22 @@ class LeasesProgram(RuleBasedStateMachine):
             )
             assert held <= total.get(name), f"more {name} than there is"
         for demand, reason in leases.waiting():
-            lacking = demand.request.missing_from(leases.resources.available)
+            lacking = demand.request.missing_from(resources_of(leases).available)
             for worker in leases.holders(demand):
                 assert worker in running, "resources held by a worker that does not run"
                 assert worker.allocation is not None
                 assert set(worker.allocation.request) & set(lacking), f"{worker.name} holds none of {lacking}"
-            if reason.endswith("in use") and not leases._promises:
+            if reason.endswith("in use") and not leases.promised():
                 assert leases.holders(demand), "resources held by nobody"
         waiting = Counter(
             {(d.client, d.class_number): d.wanted for d, _ in leases.waiting() if not d.actor_id}
         )
         promised = Counter(
-            (p.demand.client, p.demand.class_number) for p in leases._promises if not p.demand.actor_id
+            (d.client, d.class_number) for d in leases.promised() if not d.actor_id
         )
         assert waiting + promised == +self.owed, "what is owed is neither waiting nor promised"
         assert {d.actor_id for d, _ in leases.waiting() if d.actor_id} | {
-            p.demand.actor_id for p in leases._promises if p.demand.actor_id
+            d.actor_id for d in leases.promised() if d.actor_id
         } == set(self.unplaced)
 
     def teardown(self) -> None:
@@ -746,7 +753,7 @@ class LeasesProgram(RuleBasedStateMachine):
         for worker_id in sorted(self.processes):
             self.die(worker_id)
         assert self.leases.waiting() == []
-        assert self.leases.resources.available == self.leases.resources.total
+        assert resources_of(self.leases).available == resources_of(self.leases).total
         self.leases.check_invariants()
 
     def everybody_is_served(self) -> None:
@@ -771,7 +778,7 @@ class LeasesProgram(RuleBasedStateMachine):
         assert set(self.unplaced.values()) <= self.impossible()
 
     def impossible(self) -> set[int]:
-        resources = self.leases.resources
+        resources = resources_of(self.leases)
         return {kind for kind, request in enumerate(REQUESTS) if resources.infeasible_reason(request)}
 
 

@@ -96,6 +96,7 @@ class Daemon:
         self._pool = pool
         self.node = NodeService(
             config=self._config,
+            node_id=self.node_id,
             resources=NodeResources(total, settings["gpu_ids"]),
             pool=pool,
             store=self._store,
@@ -346,7 +347,7 @@ class Daemon:
 
     def _resources(self) -> tuple[dict[str, float], dict[str, float]]:
         """Return what there is of each resource, and what of it is free."""
-        resources = self.node.leases.resources
+        resources = self.node.resources
         store = self._store.ledger.statistics()
         total = {**resources.total.to_floats(), "object_store_memory": float(store.capacity)}
         free = {

@@ -48,6 +48,7 @@ class NodeService:
         self,
         *,
         config: Config,
+        node_id: bytes,
         resources: NodeResources,
         pool: WorkerPool,
         store: Store,
@@ -67,9 +68,10 @@ class NodeService:
         self._send = send
         self._job_facts = job_facts
         self._fail = fail
-        self.leases = machine.Leases(
-            resources, max_starting=max_starting, soft_limit=soft_limit, worker_ids=_worker_ids()
-        )
+        self._node_id = node_id
+        self.resources = resources
+        self.leases = machine.Leases(_worker_ids())
+        self.leases.node_joined(node_id, resources, max_starting=max_starting, soft_limit=soft_limit)
         self.orphans = Orphans()
         self.workers: dict[bytes, LocalWorker] = {}
         self._specs: dict[bytes, ActorSpec] = {}
@@ -172,7 +174,7 @@ class NodeService:
         self.perform(self.leases.pool_gone(pools))
 
     def prestart(self, job_id: bytes, count: int) -> None:
-        self.perform(self.leases.prestart((job_id, ()), count))
+        self.perform(self.leases.prestart(self._node_id, (job_id, ()), count))
 
     def tick(self) -> None:
         self.perform(self.leases.tick(now_s=time.monotonic(), idle_s=self._config.worker_idle_s))
