@@ -183,8 +183,12 @@ class NodeResources:
     is allocated until they are back below the total.
     """
 
-    def __init__(self, total: ResourceSet, gpu_ids: Sequence[str] = ()) -> None:
-        if total.get(GPU) != len(gpu_ids) * UNITS:
+    def __init__(
+        self, total: ResourceSet, gpu_ids: Sequence[str] = (), gpu_units: Sequence[int] | None = None
+    ) -> None:
+        """`gpu_units` is how much of each of the GPUs there is, in units; whole ones unless told."""
+        gpu_units = [UNITS] * len(gpu_ids) if gpu_units is None else gpu_units
+        if len(gpu_units) != len(gpu_ids) or total.get(GPU) != sum(gpu_units):
             raise ValueError(
                 f"A node with {format_quantity(GPU, total.get(GPU))} needs as many GPU ids, "
                 f"not {list(gpu_ids)}."
@@ -195,7 +199,8 @@ class NodeResources:
         self._gpu_ids = tuple(gpu_ids)
         # Free units; only CPU may be below 0.
         self._free: dict[str, int] = dict(total.items())
-        self._free_gpus: dict[str, int] = dict.fromkeys(self._gpu_ids, UNITS)
+        self._whole_gpus: dict[str, int] = dict(zip(self._gpu_ids, gpu_units, strict=True))
+        self._free_gpus: dict[str, int] = dict(self._whole_gpus)
         # Allocation number -> (allocation, whether its CPU is given up at present).
         self._live: dict[int, tuple[Allocation, bool]] = {}
         self._next_number = 0
@@ -245,6 +250,15 @@ class NodeResources:
         allocation = Allocation(self._next_number, request, gpu_ids, gpu_units)
         self._live[allocation.number] = (allocation, False)
         return allocation
+
+    def fits(self, request: ResourceSet) -> bool:
+        """Tell whether `allocate` would take *request*."""
+        free = self._free
+        for name, units in request.items():
+            if free.get(name, 0) < units:
+                return False
+        wanted_gpu = request.get(GPU)
+        return not wanted_gpu or bool(self._choose_gpus(wanted_gpu))
 
     def release(self, allocation: Allocation) -> None:
         """Give back all that *allocation* still holds."""
@@ -324,7 +338,7 @@ class NodeResources:
             if self._free.get(name, 0) < 0 and name != CPU:
                 raise JrayInternalError("More is held than there is.", resource=name, free=self._free)
         for gpu_id, units in held_gpus.items():
-            if self._free_gpus[gpu_id] + units != UNITS or self._free_gpus[gpu_id] < 0:
+            if self._free_gpus[gpu_id] + units != self._whole_gpus[gpu_id] or self._free_gpus[gpu_id] < 0:
                 raise JrayInternalError("A GPU is held wrongly.", gpu_id=gpu_id, free=self._free_gpus)
 
     def _blocked(self, allocation: Allocation, operation: str) -> bool:

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from jray._core.machine.accounts import Account, Accounts, Candidates
+from jray._core.machine.groups import CREATED, Group, Strategy
 from jray._core.resources import CPU, GPU, Allocation, NodeResources, ResourceSet
 from jray._core.strategies import ANYWHERE, Where
 
@@ -30,6 +31,9 @@ ENDING = "ENDING"
 #: After so many workers of a pool and node in a row that died while they started, one is tried at each tick, and
 #: nothing is set aside for it: what ended them, a broken environment say, most likely ends the next too.
 MOST_FAILED_STARTS = 5
+
+#: why what runs in a placement group ends with it
+GROUP_REMOVED = "its placement group was removed"
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -142,7 +146,15 @@ class Refuse:
     reason: str
 
 
-Action = StartWorker | Grant | PlaceActor | EndWorker | WantIdle | Infeasible | Refuse
+@dataclasses.dataclass(frozen=True, slots=True)
+class GroupMoved:
+    """The state of a placement group has changed."""
+
+    group_id: bytes
+    state: str
+
+
+Action = StartWorker | Grant | PlaceActor | EndWorker | WantIdle | Infeasible | Refuse | GroupMoved
 
 #: Demands of one kind fit, or don't, together: the same resources, from the same workers, in the same places.
 _Kind = tuple[ResourceSet, Hashable, Where]
@@ -208,6 +220,11 @@ class Leases:
         self._actor_workers: dict[bytes, PooledWorker] = {}
         #: pools whose job has ended: no reason to keep their idle workers
         self._gone_pools: set[Hashable] = set()
+        self.groups: dict[bytes, Group] = {}
+        #: those with bundles that have no place, in the order of their turns
+        self._unplaced: dict[bytes, Group] = {}
+        #: whether something is free that was not when these were last tried
+        self._has_more_room = False
         self._worker_ids = iter(worker_ids)
         self._told_wanted: set[int] = set()
 
@@ -227,6 +244,7 @@ class Leases:
         self.accounts.nodes[node_id] = account
         self._nodes[node_id] = _Node(account, max_starting, soft_limit)
         self._candidates.clear()
+        self._has_more_room = True
         for demand in [d for d in self._infeasible.values() if not self._why_infeasible(d)]:
             del self._infeasible[demand.key]
             self._enqueue(demand)
@@ -247,6 +265,14 @@ class Leases:
         for promise in reversed(promises):
             self._wait_again(promise.demand)
         actions: list[Action] = []
+        for group in self.groups.values():
+            was_whole = group.state == CREATED
+            for bundle in group.lose(node_id):
+                del self.accounts.bundles[group.group_id][bundle]
+            if was_whole and group.state != CREATED:
+                self._unplaced[group.group_id] = group
+                self._has_more_room = True
+                actions.append(GroupMoved(group.group_id, group.state))
         for demand in list(self._demands.values()):
             actions += self._recheck(demand)
         return actions + self._schedule()
@@ -273,6 +299,40 @@ class Leases:
             if said := self._recheck(demand):
                 return said
         return self._schedule()
+
+    def group_created(
+        self, group_id: bytes, bundles: Sequence[ResourceSet], strategy: Strategy
+    ) -> list[Action]:
+        """A placement group is wanted: all its bundles are reserved once they fit."""
+        self.groups[group_id] = self._unplaced[group_id] = Group(group_id, bundles, strategy)
+        self.accounts.bundles[group_id] = {}
+        self._has_more_room = True
+        return self._schedule()
+
+    def group_removed(self, group_id: bytes) -> list[Action]:
+        """Nobody wants the group any more: what runs in it ends, and what waits for it is refused."""
+        group = self.groups.pop(group_id, None)
+        if group is None:
+            return []
+        self._unplaced.pop(group_id, None)
+        everything = [*self._demands.values(), *self._infeasible.values(), *self.promised()]
+        refused = {demand.key: demand for demand in everything if demand.where.group == group_id}
+        self._withdraw(refused)
+        actions: list[Action] = [
+            Refuse(demand.client, demand.class_number, demand.actor_id, GROUP_REMOVED)
+            for demand in refused.values()
+        ]
+        actions += [
+            self._end(worker, GROUP_REMOVED, force=True)
+            for worker in list(self.workers.values())
+            if worker.account is not None and worker.account.group == group_id
+        ]
+        del self.accounts.bundles[group_id]
+        nodes = [node for node, _ in group.reserved.values()]
+        group.give_back()
+        for node in nodes:
+            self._reopen(node)
+        return [*actions, GroupMoved(group_id, group.state), *self._schedule()]
 
     def returned(self, lease_number: int, *, retire: bool, now_s: float) -> list[Action]:
         """The client has no more use for a lease.  Unknown numbers are ignored: its worker died meanwhile."""
@@ -421,13 +481,12 @@ class Leases:
 
     def waiting(self) -> list[tuple[Demand, str]]:
         """Return each demand that waits, and why."""
-        found = [(d, self._why_infeasible(d) or "") for d in self._infeasible.values()]
-        for demand in self._demands.values():
-            reason = (
-                self.accounts.waiting_reason(demand.where, demand.request) or "waits for a worker to start"
-            )
-            found.append((demand, reason))
-        return found
+        never = [(demand, self._why_infeasible(demand) or "") for demand in self._infeasible.values()]
+        return never + [(demand, self._why_waiting(demand)) for demand in self._demands.values()]
+
+    def group_reason(self, group_id: bytes) -> str:
+        """What a placement group that is not placed waits for."""
+        return self.groups[group_id].waiting_reason(list(self.accounts.nodes.values()))
 
     def promised(self) -> list[Demand]:
         """Return the demand of each lease that waits for nothing but its worker's start."""
@@ -472,6 +531,7 @@ class Leases:
         assert self._nodes.keys() == self.accounts.nodes.keys(), "nodes miscounted"
         for node_id, node in self._nodes.items():
             self._check_node(node, [worker for worker in self.workers.values() if worker.node_id == node_id])
+        self._check_groups()
         self._check_demands()
 
     def _check_node(self, node: _Node, workers: list[PooledWorker]) -> None:
@@ -479,6 +539,12 @@ class Leases:
         resources.check_invariants()
         held = [worker.allocation for worker in workers if worker.account is node.account]
         held += [promise.allocation for promise in node.promises if promise.account is node.account]
+        held += [
+            allocation
+            for group in self.groups.values()
+            for at, allocation in group.reserved.values()
+            if at is node.account
+        ]
         assert sorted(map(id, held)) == sorted(map(id, resources.allocations)), "resources nobody holds"
         idle = [worker for found in node.idle_workers.values() for worker in found.values()]
         assert sorted(map(id, idle)) == sorted(id(w) for w in workers if w.state == IDLE), "idle miscounted"
@@ -487,6 +553,22 @@ class Leases:
         promised = Counter(promise.demand.pool for promise in node.promises)
         assert promised <= node.starting, "a promise that no worker will keep"
         assert not promised.keys() & node.idle_workers.keys(), "a promise that waits beside an idle worker"
+
+    def _check_groups(self) -> None:
+        assert self.groups.keys() == self.accounts.bundles.keys(), "groups miscounted"
+        for group_id, group in self.groups.items():
+            bundles = self.accounts.bundles[group_id]
+            assert bundles.keys() == group.reserved.keys(), "bundles miscounted"
+            is_whole = len(bundles) == len(group.bundles)
+            assert is_whole == (group.state == CREATED) == (group_id not in self._unplaced), "half a group"
+            for i, account in bundles.items():
+                assert account.node_id == group.reserved[i][0].node_id, "a bundle that is elsewhere"
+                account.resources.check_invariants()
+                held = [worker.allocation for worker in self.workers.values() if worker.account is account]
+                for node in self._nodes.values():
+                    held += [promise.allocation for promise in node.promises if promise.account is account]
+                found = account.resources.allocations
+                assert sorted(map(id, held)) == sorted(map(id, found)), "a bundle's resources nobody holds"
 
     def _check_demands(self) -> None:
         by_kind = {key: demand for demands in self._waiting.values() for key, demand in demands.items()}
@@ -513,11 +595,14 @@ class Leases:
 
     def _recheck(self, demand: Demand) -> list[Action]:
         """Put a waiting demand aside if nothing can meet it as the cluster is, and say so."""
+        where = demand.where
+        if where.group and where.group not in self.groups:
+            self._drop(demand)
+            return [Refuse(demand.client, demand.class_number, demand.actor_id, GROUP_REMOVED)]
         reason = self._why_infeasible(demand)
         if reason is None:
             return []
         self._drop(demand)
-        where = demand.where
         if where.node_id and not where.is_soft and where.node_id not in self._nodes:
             return [Refuse(demand.client, demand.class_number, demand.actor_id, f"it {reason}")]
         self._infeasible[demand.key] = demand
@@ -525,6 +610,12 @@ class Leases:
 
     def _why_infeasible(self, demand: Demand) -> str | None:
         return self.accounts.infeasible_reason(demand.where, demand.request)
+
+    def _why_waiting(self, demand: Demand) -> str:
+        group = self.groups.get(demand.where.group)
+        if group is not None and group.state != CREATED and not self.accounts.allowed(demand.where):
+            return f"waits for its placement group, which {self.group_reason(group.group_id)}"
+        return self.accounts.waiting_reason(demand.where, demand.request) or "waits for a worker to start"
 
     def _drop(self, demand: Demand) -> None:
         key = demand.key
@@ -549,13 +640,29 @@ class Leases:
 
     def _schedule(self) -> list[Action]:
         """Grant in turns until nothing more fits, beginning with those whose last turn is longest ago."""
-        actions: list[Action] = []
+        actions: list[Action] = self._place_groups() if self._unplaced and self._has_more_room else []
+        self._has_more_room = False
         progress = True
         while progress:
             progress = False
             for kind in list(self._waiting):
                 progress |= self._try(kind, actions)
         return actions + self._tell_wanted()
+
+    def _place_groups(self) -> list[Action]:
+        actions: list[Action] = []
+        for group in list(self._unplaced.values()):
+            placed = group.place(self.accounts.nodes.values())
+            if placed is None:
+                continue
+            del self._unplaced[group.group_id]
+            self.accounts.bundles[group.group_id].update(placed)
+            for kind in [kind for kind in self._candidates if kind[2].group == group.group_id]:
+                del self._candidates[kind]
+            for demand in [d for d in self._demands.values() if d.where.group == group.group_id]:
+                actions += self._recheck(demand)  # only now it is known what each bundle has
+            actions.append(GroupMoved(group.group_id, group.state))
+        return actions
 
     def _try(self, kind: _Kind, actions: list[Action]) -> bool:
         """Grant one lease of that kind, if it fits somewhere, to the demand whose turn it is."""
@@ -604,11 +711,12 @@ class Leases:
 
     def _reopen(self, account: Account) -> None:
         """Something is free there that was not: who waits may try it again."""
+        self._has_more_room = True
         for candidates in self._candidates.values():
             candidates.reopen(account)
 
     def _reopen_node(self, node_id: bytes) -> None:
-        """As `_reopen`, of the node and of all bundles on it."""
+        """As `_reopen`, of the node and of all bundles on it, where a worker may start or be had."""
         for candidates in self._candidates.values():
             for account in candidates.on_node(node_id):
                 candidates.reopen(account)
