@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple
 
+from jray._core.strategies import ANYWHERE, Where
+
 
 def _gib(size: int) -> str:
     return f"{size / 2**30:.2f} GiB"
@@ -44,6 +46,8 @@ class FunctionTemplate:
     max_calls: int
     cell: int
     backpressure: int = -1  #: items a stream may be ahead of its consumer; -1: any number
+    group: bytes = b""  #: id of the placement group it runs in
+    captures: bool = False  #: whether what it submits runs in that group too
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,11 +96,30 @@ class ActorSpec:
     methods: bytes = (
         b""  #: serialized, for handles looked up by name: the head never unpickles a user's classes
     )
+    where: Where = ANYWHERE
+    home: bytes = b""  #: node of the process that made it
+    captures: bool = False  #: whether what it submits runs in its placement group too
 
     @property
     def is_ordered(self) -> bool:
         """Whether calls of one caller run in the order they were made."""
         return not (self.out_of_order or self.is_async or self.max_concurrency > 1 or self.concurrency_groups)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GroupSpec:
+    """A placement group, as its creator wants it."""
+
+    group_id: bytes
+    name: str  #: "": it has none
+    namespace: str
+    bundles: tuple[dict[str, int], ...]  #: resources of each, in units of 1/10,000
+    strategy: str
+    job: bytes
+    is_detached: bool
+    keeper: bytes = (
+        b""  #: the detached actor that made it, with whose death it goes; else it goes with its job
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

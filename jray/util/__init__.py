@@ -27,6 +27,16 @@ _HOMES: dict[str, str] = {
     "ActorPool": "jray.util.actor_pool",
     **dict.fromkeys(("Barrier", "Event", "Lock", "Semaphore"), "jray.util.sync"),
     "Executor": "jray.util.executor",
+    **dict.fromkeys(
+        (
+            "get_current_placement_group",
+            "get_placement_group",
+            "placement_group",
+            "placement_group_table",
+            "remove_placement_group",
+        ),
+        "jray.util.placement_group",
+    ),
     **dict.fromkeys(("disable_log_once_globally", "enable_periodic_logging", "log_once"), "jray.util.debug"),
     "get_node_instance_id": "jray._private.services",
 }

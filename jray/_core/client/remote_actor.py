@@ -11,12 +11,15 @@ from jray._core.engine import Tally
 from jray._core.frontend import Output, OutputKind
 from jray._core.machine.actors import ALIVE, DEAD, ActorView
 from jray._core.machine.dispatch import Timing
+from jray._core.machine.groups import GROUP_REMOVED
 from jray._core.serialization import deserialize
 from jray._core.specs import MethodTemplate
 from jray._core.wire import messages
 from jray.exceptions import (
     ActorDiedError,
+    ActorPlacementGroupRemoved,
     ActorUnavailableError,
+    ActorUnschedulableError,
     RayTaskError,
 )
 
@@ -75,7 +78,7 @@ class RemoteActor:
 
     __slots__ = (
         "_client", "_gathered", "_last_sent_s", "_was_told_of_many", "actor_id", "inflight", "is_ordered",
-        "is_reachable", "peer", "queue", "refusal", "template_numbers", "view",
+        "is_reachable", "peer", "queue", "template_numbers", "view",
     )  # fmt: skip
 
     def __init__(self, client: CoreClient, actor_id: bytes, *, is_ordered: bool) -> None:
@@ -93,8 +96,6 @@ class RemoteActor:
         self._was_told_of_many = False
         self.peer: Peer | None = None
         self.is_reachable = False
-        #: the error of every call, if the scheduling strategy allows no node
-        self.refusal: BaseException | None = None
         self.template_numbers: dict[Any, CallTemplate] = {}
 
     # -- calls ------------------------------------------------------------------------------------
@@ -117,9 +118,8 @@ class RemoteActor:
     def submit(self, task: PendingTask) -> None:
         """Send a call now, soon, or when the actor is there and its arguments are."""
         client = self._client
-        refusal = self.refusal or client.loss
-        if refusal is not None:
-            client.outcomes.fail(task, refusal)
+        if client.loss is not None:
+            client.outcomes.fail(task, client.loss)
             return
         if self.view is not None and self.view.state == DEAD:
             client.outcomes.fail(task, self.death())
@@ -270,6 +270,10 @@ class RemoteActor:
             return ActorDiedError(
                 error_msg=f"Its constructor could not run: {error}", actor_init_failed=True, **who
             )
+        if cause.is_unschedulable:
+            return ActorUnschedulableError(f"The actor {view.class_name} cannot be scheduled: {cause.text}.")
+        if cause.text == GROUP_REMOVED:
+            return ActorPlacementGroupRemoved(f"The actor {view.class_name} is dead: {cause.text}.")
         exit_cause = cause.exit_cause
         if exit_cause is not None:
             who |= {

@@ -29,15 +29,14 @@ from jray._core.inline.loops import ActorLoop
 from jray._core.inline.objects import ADDRESS, Entry
 from jray._core.machine import actors as machine
 from jray._core.options import MethodOptions, check_supported
+from jray._core.placement import placement
 from jray._core.refs import ATOM, ObjectRef
 from jray._core.resources import Allocation, ResourceSet
 from jray._core.specs import ActorSpec, ExitCause
-from jray._core.strategies import refusal
 from jray._core.worker.actor_host import SPECIAL_METHODS, own_repr
 from jray._core.worker.tracebacks import users_traceback
 from jray.exceptions import (
     ActorDiedError,
-    ActorUnschedulableError,
     OwnerDiedError,
     PendingCallsLimitExceeded,
     RaySystemError,
@@ -127,6 +126,7 @@ class Actor:
         self.cell = spec.cell
         self.placement: ResourceSet = plan.options.placement_request
         self.request: ResourceSet = plan.options.running_request
+        self.where = spec.where
         self.template_numbers: dict[Any, MethodTemplate] = {}
         self._class = plan.cls
         self._code = code
@@ -138,8 +138,6 @@ class Actor:
         #: calls that wait, in the order they were made
         self.queue: deque[Call] = deque()
         self.life: Life | None = None
-        #: the error of every call, if the scheduling strategy allows no node
-        self.refusal: BaseException | None = None
         self._was_told_of_blocking = False
         #: what the constructor raised
         self.init_failure: Failure | None = None
@@ -206,6 +204,10 @@ class Actor:
             blob = Failure.pickled(error)
         self.client.actors.init_failed(self, blob)
 
+    def refuse(self, reason: str) -> None:
+        """What it must run on is gone, or never was."""
+        self.client.actors.refused(self, reason)
+
     def start(self, allocation: Allocation) -> None:
         """Run the constructor, in this thread."""
         makers = self.client.actors
@@ -237,9 +239,6 @@ class Actor:
 
     def submit(self, call: Call) -> None:
         """Take a call; it runs now if it may."""
-        if self.refusal is not None:
-            self.client.runner.fail(call, self.refusal)
-            return
         if self.client.actors.is_dead(self):
             self.client.runner.fail(call, self.death())
             return
@@ -587,6 +586,7 @@ class ActorMaker:
 
     def _make(self, plan: ActorPlan, actor_id: bytes, namespace: str) -> ObjectRef[Any] | None:
         client, options, cls = self._client, plan.options, plan.cls
+        where, captures = placement(options, client.caller(), cls.__name__, client.groups.bundles)
         full_name = f"{cls.__module__}.{cls.__qualname__}"
         code = client.code.export(plan.key, cls, "actor class", full_name, plan.cell)
         environment = normalize(options.runtime_env, client.environment())
@@ -620,18 +620,15 @@ class ActorMaker:
             cell=plan.cell,
             job=client.job_id,
             owner=ADDRESS,
+            where=where,
+            home=client.node_id,
+            captures=captures,
         )
-        reason = refusal(options.scheduling_strategy, client.node_id)
         actor = Actor(client, plan, spec, code, arguments, environment)
         with client.lock:
             self._actors[actor_id] = actor
         keeper = client.objects.new_ref(client.object_id(client.next_number(), 1))
         keeper._state, keeper._tracked = ATOM, True
-        if reason:
-            actor.refusal = ActorUnschedulableError(
-                f"The actor {cls.__name__} cannot be scheduled: {reason}."
-            )
-            return None if options.is_detached else keeper
         with client.lock:
             if not options.is_detached:
                 self._kept[keeper._id] = actor_id
@@ -655,6 +652,7 @@ class ActorMaker:
             elif isinstance(action, machine.Unplace):
                 self._client.turns.withdraw(actor)
                 actor.arguments = None
+                self._client.groups.owner_gone(actor.actor_id)
             elif self.is_dead(actor):
                 actor.fail_queue()
 
@@ -689,6 +687,21 @@ class ActorMaker:
             )
         self._carry_out(actions)
         actor.advance()
+
+    def refused(self, actor: Actor, reason: str) -> None:
+        """An actor has no place to be."""
+        with self._client.lock:
+            actions = self._machine.refused(actor.actor_id, reason)
+        self._carry_out(actions)
+
+    def lives(self) -> list[Life]:
+        with self._client.lock:
+            return list(self._lives.values())
+
+    def is_gone(self, owner: bytes) -> bool:
+        """Tell whether an actor is dead; jobs last as long as this engine."""
+        record = self._machine.records.get(owner)
+        return record is not None and record.state == machine.DEAD
 
     def init_failed(self, actor: Actor, blob: bytes) -> None:
         with self._client.lock:

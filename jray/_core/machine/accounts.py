@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from jray._core.resources import CPU, GPU, MEMORY, UNITS, NodeResources, ResourceSet, format_quantity
-from jray._core.strategies import Where
+from jray._core.strategies import Where, labels_fit
 
 #: Up to this part of a node in use, work is packed onto it; beyond it is spread (Ray's figure).
 PACKED_UNTIL = 0.5
@@ -53,9 +53,12 @@ class Accounts:
             if node is not None:
                 return [node]
             return list(nodes.values()) if where.is_soft else []
-        found = [node for node in nodes.values() if where.labels_fit(node.labels)]
-        wished = [node for node in found if where.wishes_fit(node.labels)]
-        return wished or found
+        for rules in where.choices():
+            found = [node for node in nodes.values() if labels_fit(rules, node.labels)]
+            if found:
+                wished = [node for node in found if labels_fit(where.soft, node.labels)]
+                return wished or found
+        return []
 
     def feasible(self, where: Where, request: ResourceSet) -> list[Account]:
         """Return those that have as much in all as *request* asks for."""

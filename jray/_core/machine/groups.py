@@ -18,6 +18,9 @@ CREATED = "CREATED"
 RESCHEDULING = "RESCHEDULING"
 REMOVED = "REMOVED"
 
+#: why what runs in a placement group ends with it
+GROUP_REMOVED = "its placement group was removed"
+
 Strategy = Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 

@@ -18,7 +18,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from jray._core.machine.accounts import Account, Accounts, Candidates
-from jray._core.machine.groups import CREATED, Group, Strategy
+from jray._core.machine.groups import CREATED, GROUP_REMOVED, Group, Strategy
 from jray._core.resources import CPU, GPU, Allocation, NodeResources, ResourceSet
 from jray._core.strategies import ANYWHERE, Where
 
@@ -31,9 +31,6 @@ ENDING = "ENDING"
 #: After so many workers of a pool and node in a row that died while they started, one is tried at each tick, and
 #: nothing is set aside for it: what ended them, a broken environment say, most likely ends the next too.
 MOST_FAILED_STARTS = 5
-
-#: why what runs in a placement group ends with it
-GROUP_REMOVED = "its placement group was removed"
 
 
 @dataclasses.dataclass(slots=True, eq=False)
