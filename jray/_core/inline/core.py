@@ -377,7 +377,7 @@ class InlineClient:
             if job is not None and self.turns.is_hopeless(job):
                 return "it needs more of a resource than there is"
             if job is not None and job.where.group and not self.turns.accounts.allowed(job.where):
-                return f"its placement group {self.groups.group_reason(job.where.group)}"
+                return f"its placement group is not placed: {self.groups.group_reason(job.where.group)}"
             return "it needs resources that are held, by an actor or by code that waits for this"
         if call.phase is NEEDS_ACTOR and call.actor is not None:
             return call.actor.why_not(call)

@@ -57,7 +57,7 @@ class InlineGroups:
             self._client.turns.wait(
                 lambda: self._state(group_id) in {CREATED, REMOVED},
                 timeout_s,
-                lambda: f"A placement group can't be waited for: it {self.group_reason(group_id)}.",
+                lambda: f"A placement group can't be waited for: {self.group_reason(group_id)}.",
             )
         return self._state(group_id) == CREATED
 

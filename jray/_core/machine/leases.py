@@ -611,7 +611,7 @@ class Leases:
     def _why_waiting(self, demand: Demand) -> str:
         group = self.groups.get(demand.where.group)
         if group is not None and group.state != CREATED and not self.accounts.allowed(demand.where):
-            return f"waits for its placement group, which {self.group_reason(group.group_id)}"
+            return f"waits for its placement group: {self.group_reason(group.group_id)}"
         return self.accounts.waiting_reason(demand.where, demand.request) or "waits for a worker to start"
 
     def _drop(self, demand: Demand) -> None:
