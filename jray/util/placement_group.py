@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 import warnings
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any, Literal, get_args
 
 from jray._core.engine import GroupPlan
@@ -210,3 +213,20 @@ def get_current_placement_group() -> PlacementGroup | None:
     client = current.client or current.require()
     group_id = client.whereabouts().group_id
     return None if group_id is None else PlacementGroup(PlacementGroupID(group_id))
+
+
+class _CallableModule(ModuleType):
+    """This module, which may be called as the function of its name.
+
+    `jray.util.placement_group` is both in Ray.  Whoever imports the module puts it in the function's place.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> PlacementGroup:
+        """Make a placement group: see `placement_group`."""
+        return placement_group(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return importlib.import_module, (self.__name__,)
+
+
+sys.modules[__name__].__class__ = _CallableModule

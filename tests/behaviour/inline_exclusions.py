@@ -205,6 +205,11 @@ TESTS: dict[str, dict[str, str]] = {
     "test_objects.py": {
         "test_a_pending_task_keeps_its_arguments_alive": _LATER,
     },
+    "test_placement_groups.py": {
+        "test_a_bundle_has_only_what_it_reserved": _AT_ONCE,
+        "test_a_task_ends_with_its_group": _LATER,
+        "test_a_group_goes_with_its_job": "there is one job",
+    },
     "test_queue.py": {
         "test_a_queue_needs_no_free_cpu": _LATER,
         "test_a_blocked_get_is_woken": _LATER,

@@ -315,8 +315,6 @@ def test_an_actor_lives_in_the_group(make: GroupMaker) -> None:
 @pytest.mark.sentences("S124")
 def test_a_bundle_has_only_what_it_reserved(make: GroupMaker, bench: Bench) -> None:
     """A second task waits for the first, though a CPU outside is free."""
-    if engine.ON_INLINE:
-        pytest.skip("one process runs one after the other anyway")
     group = make({"CPU": 1})
     strategy = inside(group)
     gate, started = bench.gate("go"), bench.gate("started")
@@ -504,8 +502,6 @@ def test_the_runtime_context_tells_the_group(make: GroupMaker) -> None:
 @pytest.mark.sentences("S126")
 def test_a_task_ends_with_its_group(make: GroupMaker, bench: Bench) -> None:
     """What runs there is ended, what waits fails, and what is submitted later too."""
-    if engine.ON_INLINE:
-        pytest.skip("one process has no task that runs while its caller goes on")
     group = make({"CPU": 1})
     gate, started = bench.gate("never"), bench.gate("started")
     strategy = inside(group)
@@ -586,12 +582,20 @@ def test_a_group_that_an_actor_made_outlives_the_actor(make: GroupMaker) -> None
             assert group.wait(60)
             return group
 
+        def ping(self) -> None: ...
+
+    def is_dead() -> bool:
+        try:
+            jray.get(actor.ping.remote(), timeout=60)
+        except ActorDiedError:
+            return True
+        return False
+
     actor = Maker.remote()
     group = jray.get(actor.make.remote(), timeout=60)
     jray.kill(actor)
     try:
-        with pytest.raises(ActorDiedError):
-            jray.get(actor.make.remote(), timeout=60)
+        wait_until(is_dead)
         assert placement_group_table(group)["state"] == "CREATED"
     finally:
         remove_placement_group(group)
@@ -620,8 +624,6 @@ def test_a_group_goes_with_the_detached_actor_that_made_it(make: GroupMaker) -> 
 @pytest.mark.parametrize("lifetime", [None, "detached"])
 def test_a_group_goes_with_its_job(fresh: Callable[..., Any], tmp_path: Path, lifetime: str | None) -> None:
     """Unless it is detached: then another job finds it by its name."""
-    if engine.ON_INLINE:
-        pytest.skip("one process has no other job")
     context = fresh(num_cpus=2, namespace="shared")
     script = """
         import sys, jray
@@ -674,3 +676,9 @@ def test_labels_choose_the_node(options: dict[str, Any], runs: bool) -> None:
     else:
         assert jray.wait([ref], timeout=0.3) == ([], [ref])
         jray.cancel(ref)
+
+
+def test_labels_choose_where_actors_are() -> None:
+    """As for tasks."""
+    actor = Holder.options(label_selector={"zone": "!east"}).remote()
+    assert jray.get(actor.where.remote(), timeout=60) is None

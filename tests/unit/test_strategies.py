@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+import jray.util
 from jray._core.ids import NodeID, PlacementGroupID
 from jray._core.options import ActorOptions, TaskOptions
 from jray._core.placement import Placement, placement
@@ -24,7 +26,15 @@ from jray._core.strategies import (
     PlacementGroupSchedulingStrategy,
     Where,
 )
-from jray.util.placement_group import PlacementGroup
+from jray.util import placement_group as module
+from jray.util.placement_group import (
+    PlacementGroup,
+    get_current_placement_group,
+    get_placement_group,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 
 HERE = NodeID(b"n" * 28)
 GROUP = PlacementGroup(PlacementGroupID(b"g" * 18), [{"CPU": 1.0}, {"GPU": 1.0}])
@@ -215,3 +225,14 @@ def test_equal_strategies_are_one_key() -> None:
     assert in_group(GROUP, 1) == in_group(again, 1)
     assert hash(in_group(GROUP, 1)) == hash(in_group(again, 1))
     assert in_group(GROUP, 1) != in_group(GROUP, 0)
+
+
+def test_the_package_has_the_functions_too() -> None:
+    """One of them bears the name of its module, which can be called in its place, also from a pickle."""
+    assert jray.util.get_current_placement_group is get_current_placement_group
+    assert jray.util.get_placement_group is get_placement_group
+    assert jray.util.placement_group_table is placement_group_table
+    assert jray.util.remove_placement_group is remove_placement_group
+    for called in (placement_group, module, pickle.loads(pickle.dumps(module))):
+        with pytest.raises(ValueError, match="Got empty list instead"):
+            called([])
