@@ -33,6 +33,7 @@ from jray.util.scheduling_strategies import (
     PlacementGroupSchedulingStrategy,
 )
 from tests.behaviour import engine
+from tests.behaviour.differences import removed_groups_fail_their_tasks
 from tests.behaviour.support import Bench, Gate, run_driver, wait_gone, wait_until
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -126,9 +127,9 @@ def test_a_group_that_has_no_room_waits(make: GroupMaker, bundles: list[Any], st
     assert placement_group_table(group)["state"] == "PENDING"
     assert free("CPU") == 2
     remove_placement_group(group)
-    for gone in (ready, ref):
-        with pytest.raises(TaskPlacementGroupRemoved):
-            jray.get(gone, timeout=60)
+    with pytest.raises(TaskPlacementGroupRemoved):
+        jray.get(ready, timeout=60)
+    jray.cancel(ref)
 
 
 @pytest.mark.sentences("S121")
@@ -500,6 +501,23 @@ def test_the_runtime_context_tells_the_group(make: GroupMaker) -> None:
 
 
 @pytest.mark.sentences("S126")
+def test_a_task_that_waits_in_a_group_fails_with_it(make: GroupMaker, bench: Bench) -> None:
+    """Its room was in use."""
+    group = make({"CPU": 1})
+    gate, started = bench.gate("never"), bench.gate("started")
+    strategy = inside(group)
+    runs = hold.options(scheduling_strategy=strategy).remote(gate, started)
+    started.wait(60)
+    waits = where.options(scheduling_strategy=strategy).remote()
+    assert jray.wait([waits], timeout=1) == ([], [waits])
+    remove_placement_group(group)
+    with pytest.raises(TaskPlacementGroupRemoved):
+        jray.get(waits, timeout=60)
+    jray.cancel(runs, force=True)
+
+
+@pytest.mark.sentences("S126")
+@removed_groups_fail_their_tasks
 def test_a_task_ends_with_its_group(make: GroupMaker, bench: Bench) -> None:
     """What runs there is ended, what waits fails, and what is submitted later too."""
     group = make({"CPU": 1})
@@ -527,11 +545,24 @@ def test_an_actor_ends_with_its_group(make: GroupMaker) -> None:
     if not engine.ON_INLINE:
         wait_gone(*pids)
     for actor in actors:
-        with pytest.raises((ActorPlacementGroupRemoved, ActorDiedError)):
+        with pytest.raises(ActorDiedError, match="placement group was removed"):
             jray.get(actor.where.remote(), timeout=60)
 
 
 @pytest.mark.sentences("S126")
+@removed_groups_fail_their_tasks
+def test_what_waits_for_a_group_that_is_never_placed_fails_with_it(make: GroupMaker) -> None:
+    """Nothing waits for ever."""
+    group = make({"CPU": 1}, {"CPU": 1}, strategy="STRICT_SPREAD")
+    ref = where.options(scheduling_strategy=inside(group)).remote()
+    assert jray.wait([ref], timeout=0.3) == ([], [ref])
+    remove_placement_group(group)
+    with pytest.raises(TaskPlacementGroupRemoved):
+        jray.get(ref, timeout=60)
+
+
+@pytest.mark.sentences("S126")
+@removed_groups_fail_their_tasks
 def test_an_actor_that_waits_for_a_group_ends_with_it(make: GroupMaker) -> None:
     """Its calls raise ActorPlacementGroupRemoved; so do those of one made later."""
     group = make({"CPU": 1}, {"CPU": 1}, strategy="STRICT_SPREAD")
@@ -554,7 +585,6 @@ def test_removal_is_for_good_and_may_be_repeated(make: GroupMaker) -> None:
     remove_placement_group(group)
     wait_until(lambda: free("CPU") == 2)
     assert placement_group_table(group)["state"] == "REMOVED"
-    assert group.wait(1) is False
 
 
 @pytest.mark.sentences("S126")

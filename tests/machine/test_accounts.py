@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from jray._core.machine.accounts import Account, Accounts, Candidates
@@ -19,7 +21,10 @@ NOT_EAST = LabelRule("region", ("east",), negated=True)
 HAS_DISK = LabelRule("disk", ())
 
 
-def cluster(*nodes: tuple[str, dict[str, float], dict[str, str]]) -> Accounts:
+Nodes = Sequence[tuple[str, dict[str, float], dict[str, str]]]
+
+
+def cluster(nodes: Nodes) -> Accounts:
     accounts = Accounts()
     for name, quantities, labels in nodes:
         gpus = [f"{name}{i}" for i in range(int(quantities.get("GPU", 0)))]
@@ -29,7 +34,7 @@ def cluster(*nodes: tuple[str, dict[str, float], dict[str, str]]) -> Accounts:
 
 
 def plain(**cpus: int) -> Accounts:
-    return cluster(*((name, {"CPU": count}, {}) for name, count in cpus.items()))
+    return cluster([(name, {"CPU": count}, {}) for name, count in cpus.items()])
 
 
 def names(accounts: list[Account]) -> str:
@@ -114,7 +119,7 @@ def test_soft_affinity_waits_for_its_node_while_that_is_there() -> None:
 
 # -- labels ---------------------------------------------------------------------------------------
 
-LABELLED = [
+LABELLED: Nodes = [
     ("a", {"CPU": 4}, {"region": "east"}),
     ("b", {"CPU": 4}, {"region": "west", "disk": "ssd"}),
     ("c", {"CPU": 4}, {}),
@@ -141,12 +146,12 @@ LABELLED = [
 )
 def test_labels_choose_nodes(where: Where, found: str) -> None:
     """Hard rules must be met, soft ones if they can, fallbacks one after the other."""
-    assert names(cluster(*LABELLED).allowed(where)) == found
+    assert names(cluster(LABELLED).allowed(where)) == found
 
 
 def test_labels_that_no_node_has_are_named() -> None:
     """In the words of a clause."""
-    accounts = cluster(*LABELLED)
+    accounts = cluster(LABELLED)
     where = Where(hard=(LabelRule("region", ("south",)),), fallbacks=((EAST, HAS_DISK),))
     reason = accounts.infeasible_reason(where, ONE_CPU)
     assert reason == (
@@ -157,7 +162,7 @@ def test_labels_that_no_node_has_are_named() -> None:
 
 def test_a_node_with_the_labels_and_too_little_is_infeasible() -> None:
     """The reason is what it lacks."""
-    reason = cluster(*LABELLED).infeasible_reason(Where(hard=(EAST,)), amounts(CPU=9))
+    reason = cluster(LABELLED).infeasible_reason(Where(hard=(EAST,)), amounts(CPU=9))
     assert reason is not None
     assert "9 CPU" in reason
 
@@ -167,19 +172,19 @@ def test_a_node_with_the_labels_and_too_little_is_infeasible() -> None:
 
 def test_work_without_a_gpu_leaves_nodes_with_gpus_for_others() -> None:
     """Until there is no other room."""
-    accounts = cluster(("g", {"CPU": 4, "GPU": 1}, {}), ("a", {"CPU": 2}, {}))
+    accounts = cluster([("g", {"CPU": 4, "GPU": 1}, {}), ("a", {"CPU": 2}, {})])
     assert placed(accounts, 4) == "aagg"
 
 
 def test_work_with_a_gpu_goes_where_it_is() -> None:
     """Home or not."""
-    accounts = cluster(("a", {"CPU": 4}, {}), ("g", {"CPU": 4, "GPU": 1}, {}))
+    accounts = cluster([("a", {"CPU": 4}, {}), ("g", {"CPU": 4, "GPU": 1}, {})])
     assert placed(accounts, 2, amounts(CPU=1, GPU=0.5), home=b"a") == "gg"
 
 
 def test_work_that_asks_for_its_node_gets_it_though_it_has_gpus() -> None:
     """Shunning is a preference among what is allowed."""
-    accounts = cluster(("g", {"CPU": 4, "GPU": 1}, {}), ("a", {"CPU": 2}, {}))
+    accounts = cluster([("g", {"CPU": 4, "GPU": 1}, {}), ("a", {"CPU": 2}, {})])
     assert placed(accounts, 2, where=Where(node_id=b"g")) == "gg"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +27,6 @@ from jray._core.strategies import (
     PlacementGroupSchedulingStrategy,
     Where,
 )
-from jray.util import placement_group as module
 from jray.util.placement_group import (
     PlacementGroup,
     get_current_placement_group,
@@ -87,20 +87,20 @@ def test_labels_by_operators() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("make", "arguments", "message"),
     [
-        (lambda: In(), "must be a non-empty tuple"),
-        (lambda: NotIn(1), "must be str"),
-        (lambda: NodeLabelSchedulingStrategy({}), "cannot both be empty"),
-        (lambda: NodeLabelSchedulingStrategy([]), "must be a map"),
-        (lambda: NodeLabelSchedulingStrategy({"a": "b"}), "must be one of the `In`"),
-        (lambda: NodeLabelSchedulingStrategy({1: Exists()}), "must be of type str"),
+        (In, (), "must be a non-empty tuple"),
+        (NotIn, (1,), "must be str"),
+        (NodeLabelSchedulingStrategy, ({},), "cannot both be empty"),
+        (NodeLabelSchedulingStrategy, ([],), "must be a map"),
+        (NodeLabelSchedulingStrategy, ({"a": "b"},), "must be one of the `In`"),
+        (NodeLabelSchedulingStrategy, ({1: Exists()},), "must be of type str"),
     ],
 )
-def test_labels_that_cannot_be(make: Callable[[], object], message: str) -> None:
+def test_labels_that_cannot_be(make: Callable[..., object], arguments: Any, message: str) -> None:
     """They are refused when the strategy is made."""
     with pytest.raises(ValueError, match=message):
-        make()
+        make(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -233,6 +233,7 @@ def test_the_package_has_the_functions_too() -> None:
     assert jray.util.get_placement_group is get_placement_group
     assert jray.util.placement_group_table is placement_group_table
     assert jray.util.remove_placement_group is remove_placement_group
+    module: Any = importlib.import_module("jray.util.placement_group")
     for called in (placement_group, module, pickle.loads(pickle.dumps(module))):
         with pytest.raises(ValueError, match="Got empty list instead"):
             called([])

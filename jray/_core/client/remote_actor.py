@@ -272,7 +272,9 @@ class RemoteActor:
             )
         if cause.is_unschedulable:
             return ActorUnschedulableError(f"The actor {view.class_name} cannot be scheduled: {cause.text}.")
-        if cause.text == GROUP_REMOVED:
+        if (
+            cause.text == GROUP_REMOVED and cause.exit_cause is None
+        ):  # it never had a process to die (Ray's rule)
             return ActorPlacementGroupRemoved(f"The actor {view.class_name} is dead: {cause.text}.")
         exit_cause = cause.exit_cause
         if exit_cause is not None:
