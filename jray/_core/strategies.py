@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 _NODE_ID_HEX_DIGITS = 56
 
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?"
-_LABEL_KEY = re.compile(rf"(?:(?:{_LABEL}\.)*{_LABEL}/)?{_LABEL}")
-_LABEL_CONDITION = re.compile(
-    rf"(?P<negated>!?)(?:in\((?P<values>{_LABEL}(?:, ?{_LABEL})*)\)|(?P<value>{_LABEL}))"
-)
+# not compiled before they are used, for every process imports this
+_LABEL_KEY = rf"(?:(?:{_LABEL}\.)*{_LABEL}/)?{_LABEL}"
+_LABEL_CONDITION = rf"(?P<negated>!?)(?:in\((?P<values>{_LABEL}(?:, ?{_LABEL})*)\)|(?P<value>{_LABEL}))"
 
 
 class LabelRule(NamedTuple):
@@ -222,12 +221,12 @@ def selector_problem(selector: Mapping[Any, Any]) -> str | None:
     for key, condition in selector.items():
         if not isinstance(key, str) or not isinstance(condition, str):
             raise TypeError(f"A label and its condition must be text, not {key!r}: {condition!r}.")
-        if not _LABEL_KEY.fullmatch(key):
+        if not re.fullmatch(_LABEL_KEY, key):
             return (
                 f"Invalid label key name {key!r}: up to 63 letters, digits, '-', '_' and '.', the first and last a "
                 "letter or digit; before it there may be a domain and a slash."
             )
-        if condition and not _LABEL_CONDITION.fullmatch(condition):
+        if condition and not re.fullmatch(_LABEL_CONDITION, condition):
             return (
                 f"Invalid label selector value {condition!r}: 'value', '!value', 'in(one,other)' and '!in(one,other)' "
                 "are possible. A value is up to 63 letters, digits, '-', '_' and '.', the first and last a letter or "
@@ -242,7 +241,7 @@ def selector_rules(selector: Mapping[str, str] | None) -> tuple[LabelRule, ...]:
 
 
 def _selector_rule(key: str, condition: str) -> LabelRule:
-    found = _LABEL_CONDITION.fullmatch(condition)
+    found = re.fullmatch(_LABEL_CONDITION, condition)
     if found is None:  # no value at all: the label itself is empty
         return LabelRule(key, ("",))
     values = re.split(", ?", found["values"]) if found["values"] else [found["value"]]
