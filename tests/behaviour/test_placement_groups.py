@@ -533,19 +533,25 @@ def test_a_task_ends_with_its_group(make: GroupMaker, bench: Bench) -> None:
 
 @pytest.mark.sentences("S126")
 def test_an_actor_ends_with_its_group(make: GroupMaker) -> None:
-    """Whether it may restart or not."""
-    group = make({"CPU": 1})
-    actors = [
-        Holder.options(scheduling_strategy=inside(group), max_restarts=restarts).remote()
-        for restarts in (0, -1)
-    ]
-    pids = jray.get([actor.pid.remote() for actor in actors], timeout=60)
+    """Its calls say why."""
+    check_actor_ends(make({"CPU": 1}), max_restarts=0)
+
+
+@pytest.mark.sentences("S126")
+@removed_groups_fail_their_tasks
+def test_an_actor_that_may_restart_ends_with_its_group(make: GroupMaker) -> None:
+    """It would have no place."""
+    check_actor_ends(make({"CPU": 1}), max_restarts=-1)
+
+
+def check_actor_ends(group: PlacementGroup, *, max_restarts: int) -> None:
+    actor = Holder.options(scheduling_strategy=inside(group), max_restarts=max_restarts).remote()
+    pid = jray.get(actor.pid.remote(), timeout=60)
     remove_placement_group(group)
     if not engine.ON_INLINE:
-        wait_gone(*pids)
-    for actor in actors:
-        with pytest.raises(ActorDiedError, match="placement group was removed"):
-            jray.get(actor.where.remote(), timeout=60)
+        wait_gone(pid)
+    with pytest.raises(ActorDiedError, match="placement group was removed"):
+        jray.get(actor.where.remote(), timeout=60)
 
 
 @pytest.mark.sentences("S126")

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.util import placement_group as rays
+from ray.util.placement_group import (
+    PlacementGroup,
+    get_placement_group,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 
 from jray._core.engine import GroupPlan
 from jray._core.on_ray.errors import translated
@@ -16,13 +22,13 @@ if TYPE_CHECKING:
 
 def rays_group(group: Any) -> Any:
     """Return Ray's handle to the group of one of jray's; Ray's own, and what is no handle, as they are."""
-    if not hasattr(group, "bundle_cache") or isinstance(group, rays.PlacementGroup):
+    if not hasattr(group, "bundle_cache") or isinstance(group, PlacementGroup):
         return group
     return _handle(group.id.binary(), group.bundle_cache)
 
 
 def _handle(group_id: bytes, bundles: list[dict[str, float]] | None = None) -> Any:
-    return rays.PlacementGroup(ray.PlacementGroupID(group_id), bundles)
+    return PlacementGroup(ray.PlacementGroupID(group_id), bundles)
 
 
 class RayGroups:
@@ -33,7 +39,7 @@ class RayGroups:
 
     def create(self, plan: GroupPlan) -> bytes:
         try:
-            group = rays.placement_group(
+            group = placement_group(
                 [dict(bundle) for bundle in plan.bundles],
                 strategy=plan.strategy,
                 name=plan.name,
@@ -45,7 +51,7 @@ class RayGroups:
         return group_id
 
     def remove(self, group_id: bytes) -> None:
-        rays.remove_placement_group(_handle(group_id))
+        remove_placement_group(_handle(group_id))
 
     def wait(self, group_id: bytes, timeout_s: float | None) -> bool:
         group = _handle(group_id)
@@ -53,15 +59,13 @@ class RayGroups:
 
     def find(self, name: str) -> bytes | None:
         try:
-            group_id: bytes = rays.get_placement_group(name).id.binary()
+            group_id: bytes = get_placement_group(name).id.binary()
         except ValueError:
             return None
         return group_id
 
     def table(self, group_id: bytes | None) -> dict[str, Any]:
-        found: dict[str, Any] | None = rays.placement_group_table(
-            None if group_id is None else _handle(group_id)
-        )
+        found: dict[str, Any] | None = placement_group_table(None if group_id is None else _handle(group_id))
         return found or {}
 
     def bundles(self, group_id: bytes) -> list[dict[str, float]]:
