@@ -390,7 +390,8 @@ def placement_groups(bench: Bench) -> Samples:
     groups = importlib.import_module(f"{bench.engine.module}.util.placement_group")
 
     def cycle() -> None:
-        group = groups.placement_group([{"CPU": 1}])
+        # so little that none waits for what the one before gave back: Ray looks again only after a while
+        group = groups.placement_group([{"CPU": 0.01}])
         check(group.wait(30), "a group that fits is placed")
         groups.remove_placement_group(group)
 
