@@ -53,6 +53,7 @@ WHERES = [
     Where(node_id=b"n2", is_soft=True),
     Where(hard=(LabelRule("odd", ("1",)),)),
     Where(hard=(LabelRule("odd", ("1",), negated=True),), soft=(LabelRule("even", ()),)),
+    Where(hard=(LabelRule("even", ()),), fallbacks=((LabelRule("odd", ("1",)),), ())),
     Where(group=b"g1"),
     Where(group=b"g1", bundle=1),
     Where(group=b"g2", bundle=0),
