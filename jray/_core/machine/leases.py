@@ -245,10 +245,7 @@ class Leases:
         self._nodes[node_id] = _Node(account, max_starting, soft_limit)
         self._candidates.clear()
         self._has_more_room = True
-        for demand in [d for d in self._infeasible.values() if not self._why_infeasible(d)]:
-            del self._infeasible[demand.key]
-            self._enqueue(demand)
-        return self._schedule()
+        return self._recheck_all() + self._schedule()
 
     def node_left(self, node_id: bytes) -> list[Action]:
         """A node is gone, and its workers with it; none of these is told of again."""
@@ -273,9 +270,7 @@ class Leases:
                 self._unplaced[group.group_id] = group
                 self._has_more_room = True
                 actions.append(GroupMoved(group.group_id, group.state))
-        for demand in list(self._demands.values()):
-            actions += self._recheck(demand)
-        return actions + self._schedule()
+        return actions + self._recheck_all() + self._schedule()
 
     def demand(self, demand: Demand) -> list[Action]:
         """A client states how many leases of a kind it wants from now on, replacing what it said before."""
@@ -607,6 +602,13 @@ class Leases:
             return [Refuse(demand.client, demand.class_number, demand.actor_id, f"it {reason}")]
         self._infeasible[demand.key] = demand
         return [Infeasible(demand.client, demand.cell, demand.name, reason)]
+
+    def _recheck_all(self) -> list[Action]:
+        """Nodes or bundles came or went: what never fitted may now, and the other way round."""
+        for demand in [d for d in self._infeasible.values() if not self._why_infeasible(d)]:
+            del self._infeasible[demand.key]
+            self._enqueue(demand)
+        return [action for demand in list(self._demands.values()) for action in self._recheck(demand)]
 
     def _why_infeasible(self, demand: Demand) -> str | None:
         return self.accounts.infeasible_reason(demand.where, demand.request)
