@@ -21,10 +21,12 @@ from jray._core.machine.leases import (
     Infeasible,
     Leases,
     PlaceActor,
+    Refuse,
     StartWorker,
     WantIdle,
 )
 from jray._core.resources import UNITS, NodeResources, ResourceSet
+from jray._core.strategies import Where
 
 ONE_CPU = ResourceSet({"CPU": UNITS})
 NODE = b"n1"
@@ -499,3 +501,99 @@ def test_thousands_of_demands_and_hundreds_of_workers_cost_little() -> None:
     took_s = perf_counter() - started
     assert took_s < 2.0, f"{took_s:.2f} s: something is quadratic"
     leases.check_invariants()
+
+
+# --- several nodes ----------------------------------------------------------------------------------
+
+
+def join(leases: Leases, name: bytes, cpus: int) -> list[Action]:
+    resources = NodeResources(ResourceSet({"CPU": cpus * UNITS}))
+    return leases.node_joined(name, resources, max_starting=8, soft_limit=8)
+
+
+def test_a_node_that_joins_takes_what_never_fitted() -> None:
+    """What was infeasible waits, and goes there at once."""
+    script = Script(make(cpus=1))
+    assert kinds(script.wants(1, 1, amounts(CPU=4))) == ["Infeasible"]
+    assert join(script.leases, b"n2", 4) == [StartWorker(b"w1", POOL, b"n2")]
+    assert script.leases.waiting() == []
+
+
+def test_the_demands_on_a_node_that_leaves_go_elsewhere() -> None:
+    """Those promised a place there wait again; its workers are forgotten, and others' leases are not touched."""
+    script = Script(make(cpus=1))
+    join(script.leases, b"n2", 1)
+    (here, there) = script.wants(1, 2)
+    assert isinstance(here, StartWorker)
+    assert isinstance(there, StartWorker)
+    assert {here.node_id, there.node_id} == {NODE, b"n2"}
+    ((_, lease, _),) = granted(script.ready(here.worker_id))
+    assert script.leases.node_left(there.node_id) == []
+    script.leases.check_invariants()
+    assert [reason for _, reason in script.leases.waiting()] == ["waits for 1 CPU: 1 of 1 in use"]
+    assert [client for client, _, _ in granted(script.returns(lease))] == [1]
+
+
+def test_what_must_run_on_a_node_that_is_gone_is_refused() -> None:
+    """It would wait for ever: ids of nodes do not come back."""
+    script = Script(make(cpus=2))
+    join(script.leases, b"n2", 2)
+    only = Demand(1, 5, ONE_CPU, POOL, 3, where=Where(node_id=b"n2"))
+    (start, other) = script.leases.demand(only)
+    assert isinstance(start, StartWorker)
+    assert isinstance(other, StartWorker)
+    (refused,) = script.leases.node_left(b"n2")
+    assert isinstance(refused, Refuse)
+    assert (refused.client, refused.class_number) == (1, 5)
+    assert "which" not in refused.reason
+    assert "must run on the node 6e32" in refused.reason
+    assert script.leases.waiting() == []
+
+
+def test_why_a_demand_waits_is_said_of_all_nodes() -> None:
+    """Numbers are those of the nodes that could ever serve it."""
+    script = Script(make(cpus=2))
+    join(script.leases, b"n2", 3)
+    join(script.leases, b"n3", 1)
+    script.wants(1, 6)
+    script.wants(2, 1, amounts(CPU=2), kind=1)
+    ((_, reason),) = script.leases.waiting()
+    assert reason == "waits for 2 CPU: 5 of 5 in use on 2 nodes"
+    (said,) = script.wants(3, 1, amounts(CPU=9), kind=2)
+    assert isinstance(said, Infeasible)
+    assert said.reason == "needs 9 CPU, of 3 nodes the nearest has 2 CPU"
+
+
+def test_a_large_request_is_not_starved_by_small_ones() -> None:
+    """Passed over for a tick, it has a place kept: what is given back there is not given to others."""
+    script = Script(make(cpus=4))
+    script.has_idle(4)
+    small = granted(script.wants(1, 1000))
+    script.wants(2, 1, amounts(CPU=4), kind=1)
+
+    def one_returns() -> list[int]:
+        _, lease, _ = small.pop(0)
+        again = granted(script.returns(lease))
+        small.extend(found for found in again if found[0] == 1)
+        return [client for client, _, _ in again]
+
+    script.ticks()
+    assert one_returns() == [1], "it fits, and nobody has waited for long"
+    script.ticks()
+    assert [one_returns() for _ in range(4)] == [[], [], [], [2]]
+
+
+def test_a_place_where_nothing_is_given_back_is_not_kept() -> None:
+    """What runs there may run for hours, or wait for the very tasks that are kept out."""
+    script = Script(make(cpus=4))
+    script.has_idle(4)
+    small = granted(script.wants(1, 1000))
+    script.wants(2, 1, amounts(CPU=4), kind=1)
+    script.ticks()
+    (_, lease, _) = small.pop(0)
+    assert [client for client, _, _ in granted(script.returns(lease))] == [1]
+    script.ticks()
+    (_, lease, _) = small.pop(0)
+    assert granted(script.returns(lease)) == []
+    assert granted(script.ticks()) == []
+    assert [client for client, _, _ in granted(script.ticks())] == [1], "given to others again"

@@ -66,6 +66,11 @@ class Group:
             self.state = RESCHEDULING
         return lost
 
+    def unplaced(self) -> list[ResourceSet]:
+        """Return what still needs a place, each on one node."""
+        left = [bundle for i, bundle in enumerate(self.bundles) if i not in self.reserved]
+        return [sum(left, ResourceSet())] if self.strategy == "STRICT_PACK" and left else left
+
     def waiting_reason(self, nodes: Sequence[Account]) -> str:
         """Say, as a clause, what a group that is not placed waits for."""
         for i, bundle in enumerate(self.bundles):

@@ -222,6 +222,12 @@ class Leases:
         self._unplaced: dict[bytes, Group] = {}
         #: whether something is free that was not when these were last tried
         self._has_more_room = False
+        #: kinds and groups that have waited since the last tick, and got nothing
+        self._late: set[Hashable] = set()
+        #: where something was given back since the last tick
+        self._flowing: set[Account] = set()
+        #: places that nothing else may take from, until what they are kept for fits there
+        self._kept: dict[Account, Hashable] = {}
         self._worker_ids = iter(worker_ids)
         self._told_wanted: set[int] = set()
 
@@ -242,16 +248,15 @@ class Leases:
         self._nodes[node_id] = _Node(account, max_starting, soft_limit)
         self._candidates.clear()
         self._has_more_room = True
-        for demand in [d for d in self._infeasible.values() if not self._why_infeasible(d)]:
-            del self._infeasible[demand.key]
-            self._enqueue(demand)
-        return self._schedule()
+        return self._recheck_all() + self._schedule()
 
     def node_left(self, node_id: bytes) -> list[Action]:
         """A node is gone, and its workers with it; none of these is told of again."""
         node = self._nodes[node_id]
         del self.accounts.nodes[node_id]
         self._candidates.clear()
+        for account in [account for account in self._kept if account.node_id == node_id]:
+            del self._kept[account]
         promises = list(node.promises)
         for promise in promises:
             self._break(promise)
@@ -270,9 +275,7 @@ class Leases:
                 self._unplaced[group.group_id] = group
                 self._has_more_room = True
                 actions.append(GroupMoved(group.group_id, group.state))
-        for demand in list(self._demands.values()):
-            actions += self._recheck(demand)
-        return actions + self._schedule()
+        return actions + self._recheck_all() + self._schedule()
 
     def demand(self, demand: Demand) -> list[Action]:
         """A client states how many leases of a kind it wants from now on, replacing what it said before."""
@@ -312,6 +315,7 @@ class Leases:
         if group is None:
             return []
         self._unplaced.pop(group_id, None)
+        self._unkeep_all(group_id)
         everything = [*self._demands.values(), *self._infeasible.values(), *self.promised()]
         refused = {demand.key: demand for demand in everything if demand.where.group == group_id}
         self._withdraw(refused)
@@ -324,7 +328,8 @@ class Leases:
             for worker in list(self.workers.values())
             if worker.account is not None and worker.account.group == group_id
         ]
-        del self.accounts.bundles[group_id]
+        for account in self.accounts.bundles.pop(group_id).values():
+            self._kept.pop(account, None)
         nodes = [node for node, _ in group.reserved.values()]
         group.give_back()
         for node in nodes:
@@ -442,11 +447,12 @@ class Leases:
         return actions + self._schedule()
 
     def tick(self, *, now_s: float, idle_s: float) -> list[Action]:
-        """End workers idle for long, beyond the soft limit of their node; start those that were put off."""
-        actions: list[Action] = []
-        for node in self._nodes.values():
-            actions += self._tick(node, now_s, idle_s)
-        return actions
+        """End workers idle for long, beyond the soft limit of their node; start those that were put off.
+
+        What others have passed over since the last tick, large requests among many small ones, gets a place kept.
+        """
+        actions = [action for node in self._nodes.values() for action in self._tick(node, now_s, idle_s)]
+        return actions + self._share()
 
     def prestart(self, node_id: bytes, pool: Hashable, count: int) -> list[Action]:
         """Have `count` workers of that pool on their way."""
@@ -577,6 +583,8 @@ class Leases:
         for request, pool, where in self._waiting:
             for account in self.accounts.feasible(where, request):
                 node = self._nodes[account.node_id]
+                if self._kept.get(account, (request, pool, where)) != (request, pool, where):
+                    continue
                 if node.is_failing(pool):
                     assert pool in node.starting or account.resources.waiting_reason(request), (
                         "nobody tries to start"
@@ -605,6 +613,13 @@ class Leases:
         self._infeasible[demand.key] = demand
         return [Infeasible(demand.client, demand.cell, demand.name, reason)]
 
+    def _recheck_all(self) -> list[Action]:
+        """Nodes or bundles came or went: what never fitted may now, and the other way round."""
+        for demand in [d for d in self._infeasible.values() if not self._why_infeasible(d)]:
+            del self._infeasible[demand.key]
+            self._enqueue(demand)
+        return [action for demand in list(self._demands.values()) for action in self._recheck(demand)]
+
     def _why_infeasible(self, demand: Demand) -> str | None:
         return self.accounts.infeasible_reason(demand.where, demand.request)
 
@@ -625,6 +640,7 @@ class Leases:
         if not demands:
             del self._waiting[kind]
             self._candidates.pop(kind, None)
+            self._forget_kind(kind)
 
     def _withdraw(self, keys: Iterable[Hashable]) -> None:
         """Forget demands, also where a worker for them is starting."""
@@ -649,9 +665,13 @@ class Leases:
     def _place_groups(self) -> list[Action]:
         actions: list[Action] = []
         for group in list(self._unplaced.values()):
-            placed = group.place(self.accounts.nodes.values())
+            nodes = self.accounts.nodes.values()
+            placed = group.place(
+                node for node in nodes if self._kept.get(node, group.group_id) == group.group_id
+            )
             if placed is None:
                 continue
+            self._unkeep_all(group.group_id)
             del self._unplaced[group.group_id]
             self.accounts.bundles[group.group_id].update(placed)
             for kind in [kind for kind in self._candidates if kind[2].group == group.group_id]:
@@ -660,6 +680,61 @@ class Leases:
                 actions += self._recheck(demand)  # only now it is known what each bundle has
             actions.append(GroupMoved(group.group_id, group.state))
         return actions
+
+    def _share(self) -> list[Action]:
+        """Keep places for each kind, and each group, that had no turn since the last tick while others had.
+
+        A place where nothing is given back any more is not kept: it could be for hours, or for ever if what runs there
+        waits for others.
+        """
+        stuck = [account for account in self._kept if account not in self._flowing]
+        for account in stuck:
+            self._unkeep(account)
+        late, self._late = self._late, {*self._waiting, *self._unplaced}
+        for kind in [kind for kind in self._waiting if kind in late]:
+            request, _, where = kind
+            fitting = self.accounts.feasible(where, request)
+            self._keep(kind, request, fitting, self._fair_count(kind, fitting))
+        for group in [group for key, group in self._unplaced.items() if key in late]:
+            for bundle in group.unplaced():
+                nodes = self.accounts.nodes.values()
+                fitting = [node for node in nodes if node.resources.infeasible_reason(bundle) is None]
+                self._keep(group.group_id, bundle, fitting, 1)
+        self._flowing.clear()
+        return self._schedule() if stuck else []
+
+    def _fair_count(self, kind: _Kind, accounts: Sequence[Account]) -> int:
+        """Return how many more leases of that kind its clients need to have as much as others, but 1 at least."""
+        request = kind[0]
+        name = max(request, key=lambda name: _part(request.get(name), name, accounts), default="")
+        clients = {demand.client for demand in self._waiting[kind].values()}
+        all_clients = clients | {worker.client for worker in self._leases.values()}
+        held = sum(
+            worker.allocation.request.get(name)
+            for worker in self._leases.values()
+            if worker.client in clients and worker.allocation is not None
+        )
+        total = sum(account.resources.total.get(name) for account in accounts)
+        fair = total * len(clients) // len(all_clients)
+        return max(1, (fair - held) // (request.get(name) or 1))
+
+    def _keep(self, what: Hashable, request: ResourceSet, accounts: Iterable[Account], count: int) -> None:
+        """Keep so many accounts that come nearest to what is wanted, of those that give something back."""
+        kept = sum(kept_for == what for kept_for in self._kept.values())
+        flowing = [a for a in accounts if a in self._flowing and a not in self._kept]
+        flowing.sort(key=lambda account: _lacking(request, account.resources.available))
+        for account in flowing[: max(0, count - kept)]:
+            self._kept[account] = what
+
+    def _unkeep(self, account: Account) -> None:
+        """Anything may go there again."""
+        del self._kept[account]
+        self._reopen(account)
+        self._flowing.discard(account)  # nothing was given back
+
+    def _unkeep_all(self, what: Hashable) -> None:
+        for account in [account for account, kept_for in self._kept.items() if kept_for == what]:
+            self._unkeep(account)
 
     def _try(self, kind: _Kind, actions: list[Action]) -> bool:
         """Grant one lease of that kind, if it fits somewhere, to the demand whose turn it is."""
@@ -673,7 +748,9 @@ class Leases:
         while (account := candidates.best(demand.home)) is not None:
             node = self._nodes[account.node_id]
             idle = node.idle_workers.get(pool)
-            if idle is None and node.is_failing(pool):
+            if self._kept.get(account, kind) != kind:
+                pass
+            elif idle is None and node.is_failing(pool):
                 self._postpone_start(node, pool)
             elif idle is not None or node.may_start:
                 allocation = account.resources.allocate(request)
@@ -683,6 +760,9 @@ class Leases:
         else:
             return False
         candidates.used(account)
+        self._late.discard(kind)
+        if account in self._kept:
+            self._unkeep(account)
         self._take_turn(kind, demand)
         if idle is not None:
             # the one used last has the warmest caches
@@ -705,9 +785,15 @@ class Leases:
             self._waiting[kind] = demands
         else:
             del self._candidates[kind]
+            self._forget_kind(kind)
+
+    def _forget_kind(self, kind: _Kind) -> None:
+        """Nothing of that kind waits any more."""
+        self._unkeep_all(kind)
 
     def _reopen(self, account: Account) -> None:
         """Something is free there that was not: who waits may try it again."""
+        self._flowing.add(account)
         self._has_more_room = True
         for candidates in self._candidates.values():
             candidates.reopen(account)
@@ -759,6 +845,8 @@ class Leases:
     # -- workers ----------------------------------------------------------------------------------
 
     def _tick(self, node: _Node, now_s: float, idle_s: float) -> list[Action]:
+        if not node.idle_workers and not node.postponed:
+            return []
         idle = [worker for workers in node.idle_workers.values() for worker in workers.values()]
         # those that nobody will want first, then the one used longest ago
         idle.sort(key=lambda worker: (worker.pool not in self._gone_pools, worker.idle_since_s))
@@ -893,6 +981,16 @@ class Leases:
             self._move(worker, None)
             return []
         return [self._end(worker, reason, force=True)]
+
+
+def _lacking(request: ResourceSet, free: ResourceSet) -> float:
+    """Return how much of *request* is not free, in parts of what it asks for."""
+    return sum(max(0, units - free.get(name)) / units for name, units in request.items())
+
+
+def _part(units: int, name: str, accounts: Iterable[Account]) -> float:
+    total = sum(account.resources.total.get(name) for account in accounts)
+    return units / total if total else 0.0
 
 
 def _kind_of(demand: Demand) -> _Kind:
