@@ -13,7 +13,7 @@ LAB_ARGS ?=
 BIN := $(VENV)/bin
 KEY := $(firstword $(shell cksum pyproject.toml))
 PIP := python -m pip --disable-pip-version-check --quiet
-NBVAL := --nbval --nbval-current-env --nbval-sanitize-with notebooks/nbval_sanitize.cfg --nbval-cell-timeout 120
+NBVAL := --nbval --nbval-current-env --nbval-sanitize-with notebooks/nbval_sanitize.cfg --nbval-cell-timeout 120 --timeout 150
 QUICKSTART := 01-quickstart
 
 .DEFAULT_GOAL := help
@@ -38,7 +38,7 @@ test: $(VENV)/.test-$(KEY) ## run all tests, then the notebooks against their sa
 	@status=0; \
 	$(BIN)/python -m pytest --ignore=tests/compat/test_libraries.py --ignore=tests/compat/test_dask.py --ignore=tests/browser \
 		$(PYTEST_ARGS) || status=$$?; \
-	JRAY_NONINTERACTIVE=1 $(BIN)/python -m pytest $(NBVAL) notebooks || status=$$?; \
+	JRAY_NONINTERACTIVE=1 JRAY_REPORT_TIMEOUT_S=30 $(BIN)/python -m pytest $(NBVAL) notebooks || status=$$?; \
 	exit $$status
 
 test-browser: $(VENV_BROWSER)/.test-browser-$(KEY) ## run the notebooks in JupyterLab and Notebook, in Chromium

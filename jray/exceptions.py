@@ -462,7 +462,7 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _exit_cause(exit_code: int | None, signal: int | None) -> str:
+def exit_in_words(exit_code: int | None, signal: int | None) -> str:
     if signal is not None:
         return f"was killed by {_signal_name(signal)}"
     if exit_code is not None:
@@ -503,7 +503,7 @@ class WorkerCrashedError(RayError):
     def __str__(self) -> str:
         who = "The worker" if self.pid is None else f"The worker (pid {self.pid})"
         task = "a task" if self.task_name is None else f"task {self.task_name}"
-        text = f"{who} {_exit_cause(self.exit_code, self.signal)} while it ran {task}."
+        text = f"{who} {exit_in_words(self.exit_code, self.signal)} while it ran {task}."
         if self.message:
             text += f" {self.message}"
         return text + _last_lines_text(self.last_lines)
@@ -624,7 +624,7 @@ class RayActorError(RayError):
     def __str__(self) -> str:
         lines = [self.error_msg]
         if self.exit_code is not None or self.signal is not None:
-            lines.append(f"Its process {_exit_cause(self.exit_code, self.signal)}.")
+            lines.append(f"Its process {exit_in_words(self.exit_code, self.signal)}.")
         for label in ("class_name", "actor_id", "name", "namespace", "pid", "ip"):
             value = getattr(self, label)
             if value not in (None, ""):

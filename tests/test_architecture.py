@@ -12,7 +12,10 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.timeout(300)  # it reads every module
 
 #: Lowest first; the names inside one row are siblings and never import each other.  A name may be of
 #: something that does not exist yet; `test_every_module_has_its_row` says when one lacks.
@@ -75,6 +78,7 @@ BY_NAME = {
     ("jray.session", "jray.notebook"),
     # ... and in a worker, what tasks display is the guest's matter.
     ("jray._core.worker.main", "jray.notebook.worker_display"),
+    ("jray._core.on_ray.output", "jray.notebook.worker_display"),
 }
 
 #: Imported only where the user's own code has brought them.

@@ -7,7 +7,7 @@ keepers are the engine's own business: the public side only hands them back.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from jray._core.environments import Environment
@@ -54,6 +54,27 @@ class CallPlan:
     max_task_retries: int  #: the actor's own
     cell: int
     enable_task_events: bool = True  #: the actor's own
+
+    @property
+    def function_name(self) -> str:
+        return f"{self.class_name}.{self.method}"
+
+    @property
+    def name(self) -> str:
+        """What the calls are called."""
+        return self.options.name or self.function_name
+
+    @property
+    def retries(self) -> int:
+        """How often a call may run again; -1: any number."""
+        retries = self.options.max_task_retries
+        return self.max_task_retries if retries is None else retries
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the state API and the timeline show the calls."""
+        told = self.options.enable_task_events
+        return self.enable_task_events if told is None else told
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,6 +140,10 @@ class Span(NamedTuple):
     failed: int = 0
     #: time of the calls themselves, of those that have ended, without what is between them; None: not known
     busy_ms: float | None = None
+    #: part of these calls' time for which their code and arguments were brought
+    bringing_ms: float = 0.0
+    #: when the first of them was submitted, since the epoch; None: not known
+    submitted_ms: float | None = None
 
 
 class Holder(NamedTuple):
@@ -184,6 +209,14 @@ class Watch(Protocol):
         """Cancel what a cell has submitted from this process and what that has submitted in turn; returns at once.
 
         With *force*, the processes that run it are ended.  Calls of actors are cancelled but never forced.
+        """
+
+    def cancel(self, task_ids: Collection[str] = ..., *, name: str | None = ..., force: bool) -> Stopped:
+        """Cancel the tasks with these ids (hexadecimal) and those of that name, whichever process submitted them.
+
+        What they have submitted in turn is cancelled too; *force* is as in `stop`.  Blocks until all who may own such
+        tasks have told what they found; who is silent cancels later, and is not counted.  Raises NotImplementedError
+        if the engine cannot reach a task, after it has cancelled the others.
         """
 
 

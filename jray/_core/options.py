@@ -41,6 +41,8 @@ class Option:
     problem: Callable[[str, Any], str | None] | None = None
     #: If the option can't be carried out yet: what to do instead. Its default may still be given.
     instead: str | None = None
+    #: Whether there is another spelling that users should prefer (Ray's word on it).
+    is_deprecated: bool = False
 
     def check(self, keyword: str, value: Any) -> None:
         """Raise TypeError or ValueError, with text for the user, if *value* won't do."""
@@ -226,9 +228,13 @@ _COMMON: dict[str, Option] = {
     "fallback_strategy": Option("a list or None", _is_none_or(list), None, _fallback_problem),
     "enable_task_events": Option("True or False", _is_a(bool), True),
     "object_store_memory": _count(default=None, infinite=False),
-    "placement_group": Option("a placement group, 'default' or None", _is_none_text_or_own_class, "default"),
-    "placement_group_bundle_index": Option("a whole number", _is_a(int), -1),
-    "placement_group_capture_child_tasks": Option("True, False or None", _is_none_or(bool)),
+    "placement_group": Option(
+        "a placement group, 'default' or None", _is_none_text_or_own_class, "default", is_deprecated=True
+    ),
+    "placement_group_bundle_index": Option("a whole number", _is_a(int), -1, is_deprecated=True),
+    "placement_group_capture_child_tasks": Option(
+        "True, False or None", _is_none_or(bool), is_deprecated=True
+    ),
     "_labels": Option("a dict or None", _is_none_or(dict), instead="Use name= to tell tasks apart."),
 }
 
@@ -324,7 +330,21 @@ def _check_keyword(keyword: str, table: Mapping[str, Option], whose: str) -> str
         hint = f" Did you mean {close[0]}?"
     else:
         hint = ""
-    return f"Invalid option keyword {keyword} for {whose}.{hint} Valid ones are {', '.join(table)}."
+    return f"Invalid option keyword {keyword} for {whose}.{hint} Valid ones are {', '.join(_told(keyword, table))}."
+
+
+def _told(keyword: str, table: Mapping[str, Option]) -> list[str]:
+    """Return the options of *table* that users should know and that can be carried out, most like *keyword* first."""
+    told = [
+        name
+        for name, option in table.items()
+        if not name.startswith("_")
+        and not option.is_deprecated
+        and option.instead is None
+        and option.problem is not _only_none
+    ]
+    near = difflib.get_close_matches(keyword, told, n=len(told))
+    return [*near, *(name for name in told if name not in near)]
 
 
 def _checked(kwargs: Mapping[str, Any], table: Mapping[str, Option], whose: str) -> dict[str, Any]:

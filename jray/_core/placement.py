@@ -22,7 +22,7 @@ Bundles = Sequence[Mapping[str, float]]
 
 #: what stands in the options for the group of whoever submits, if it wants its children there
 _CALLERS = "default"
-_DEPRECATED = ("placement_group", "placement_group_bundle_index", "placement_group_capture_child_tasks")
+_DEPRECATED = tuple(name for name, option in TaskOptions.TABLE.items() if option.is_deprecated)
 
 
 class Placement(NamedTuple):

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 from jray.exceptions import JrayInternalError
 
@@ -175,6 +176,29 @@ class Allocation:
         return tuple(units / UNITS for units in self.gpu_units)
 
 
+class Misfit(NamedTuple):
+    """Why a request can never be met as things are, and what would change that, as clauses."""
+
+    needs: str  #: "needs 64 CPU"
+    limit: str  #: "the node has 2 CPU"
+    remedy: str = "give jray.init() more: num_cpus, num_gpus, resources"
+    until: str = "a node that fits joins"
+
+    @property
+    def reason(self) -> str:
+        return f"{self.needs}, {self.limit}"
+
+    def notice(self, name: str) -> str:
+        """Return what is said of *name*, which asks for it: a fact a line."""
+        return (
+            f"{name} can never run here:\n"
+            f"  it {self.needs}\n"
+            f"  {self.limit}\n"
+            f"  Ask for something else with .options(...), or {self.remedy}.\n"
+            f"  It waits until {self.until}."
+        )
+
+
 class NodeResources:
     """The ledger of one node: what it has, what is free, and who holds the rest.
 
@@ -290,14 +314,21 @@ class NodeResources:
 
     def infeasible_reason(self, request: ResourceSet) -> str | None:
         """Why *request* can never fit on this node, or None if it can."""
+        misfit = self.misfit(request)
+        return None if misfit is None else misfit.reason
+
+    def misfit(self, request: ResourceSet) -> Misfit | None:
+        """What of *request* can never fit on this node, and what there is; None if it can."""
         missing = request.missing_from(self._total)
         if missing:
             needs = ", ".join(format_quantity(name, request.get(name)) for name in missing)
             has = ", ".join(format_quantity(name, self._total.get(name)) for name in missing)
-            return f"needs {needs}, the node has {has}"
+            return Misfit(f"needs {needs}", f"the node has {has}")
         wanted_gpu = request.get(GPU)
         if wanted_gpu > UNITS and wanted_gpu % UNITS:
-            return f"needs {format_quantity(GPU, wanted_gpu)}, more than 1 GPU must be a whole number"
+            return Misfit(
+                f"needs {format_quantity(GPU, wanted_gpu)}", "more than 1 GPU must be a whole number"
+            )
         return None
 
     def waiting_reason(self, request: ResourceSet) -> str | None:

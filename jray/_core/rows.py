@@ -25,6 +25,7 @@ from jray.exceptions import (
     TaskPlacementGroupRemoved,
     TaskUnschedulableError,
     WorkerCrashedError,
+    exit_in_words,
 )
 
 #: Ray's names for what ended a task, by the class of its error
@@ -69,6 +70,11 @@ def node_row(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _death_in_words(cause: machine.DeathCause) -> str:
+    died = cause.exit_cause
+    return cause.text if died is None else f"{cause.text}: it {exit_in_words(died.exit_code, died.signal)}"
+
+
 def actor_row(record: machine.ActorRecord) -> dict[str, Any]:
     """Return the row of an actor; who asks knows its node."""
     spec, cause = record.spec, record.cause
@@ -84,7 +90,7 @@ def actor_row(record: machine.ActorRecord) -> dict[str, Any]:
         "ray_namespace": spec.namespace,
         "serialized_runtime_env": json.dumps({name: dict(value) for name, value in spec.runtime_env}),
         "required_resources": {name: units / 10_000 for name, units in spec.running_request.items()},
-        "death_cause": cause.text if cause is not None and record.state == machine.DEAD else None,
+        "death_cause": _death_in_words(cause) if cause is not None and record.state == machine.DEAD else None,
         "is_detached": spec.is_detached,
         "placement_group_id": spec.where.group.hex() or None,
         "repr_name": record.repr_name,

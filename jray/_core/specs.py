@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from jray._core.strategies import ANYWHERE, Where
@@ -63,6 +64,36 @@ class MethodTemplate:
     backpressure: int = -1
 
 
+#: the concurrency group of methods that have no other
+DEFAULT_GROUP = "_default"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Concurrency:
+    """How many calls of an actor may run at once, in each of its concurrency groups."""
+
+    limits: tuple[tuple[str, int], ...]  #: group -> calls at once
+    method_groups: tuple[tuple[str, str], ...]  #: method name -> its group, where that is not the default
+
+    def running(self, calls: Iterable[tuple[str, str, Any]]) -> Iterator[Any]:
+        """Yield what runs of calls that arrived in this order, each given as (method, group or "", call)."""
+        room = dict(self.limits)
+        groups = dict(self.method_groups)
+        left = sum(room.values())
+        for method, group, call in calls:
+            group = group or groups.get(method, DEFAULT_GROUP)  # noqa: PLW2901 -- that is the group it runs in
+            if room.get(group, 0):
+                room[group] -= 1
+                left -= 1
+                yield call
+            if not left:
+                return
+
+
+#: one call after the other: what most actors do
+ONE_BY_ONE = Concurrency(((DEFAULT_GROUP, 1),), ())
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class ActorSpec:
     """Everything needed to make an actor, again and again."""
@@ -104,6 +135,12 @@ class ActorSpec:
     def is_ordered(self) -> bool:
         """Whether calls of one caller run in the order they were made."""
         return not (self.out_of_order or self.is_async or self.max_concurrency > 1 or self.concurrency_groups)
+
+    @property
+    def concurrency(self) -> Concurrency:
+        return Concurrency(
+            ((DEFAULT_GROUP, self.max_concurrency), *self.concurrency_groups), self.method_groups
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from IPython.core.error import UsageError
 
 from jray.actor import ActorHandle
 from jray.notebook.arguments import given
+from jray.notebook.cell_syntax import reading
 from jray.notebook.cells import running_number
 from jray.notebook.remote import Runtime, source_name
 
@@ -63,10 +64,13 @@ class ActorCells:
     def _define(self, line: str, cell: str, variable: str) -> str:
         """Run the cell here, and return the name of its class."""
         label = f"In[{running_number(self._shell, is_recorded=True)}]"
-        text = f"%%actor {line}".rstrip() + "\n" + cell
+        magic = f"%%actor {line}".rstrip()
+        text = f"{magic}\n{cell}"
         filename = source_name(label, text).replace("remote cell", "actor cell")
         linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
-        tree = ast.parse(self._shell.transform_cell(cell), filename)
+        python = self._shell.transform_cell(cell)
+        with reading(self._shell, magic, python):
+            tree = ast.parse(python, filename)
         ast.increment_lineno(tree, 1)  # as it stands in the notebook, below the magic
         classes = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
         if not classes:

@@ -46,14 +46,12 @@ def cancel(context: Context, arguments: argparse.Namespace) -> None:
     engine = context.engine()
     if arguments.all == (arguments.what is not None):
         raise UsageError("%jray cancel takes a task, a cell, a name, or --all.")
-    note = ""
     if arguments.all:
         found = _stop_cells(engine, {tally.cell for tally in engine.watch.tallies()}, force=arguments.force)
     elif arguments.what.startswith("In") and (numbers := context.cell_numbers(arguments.what)):
         found = _stop_cells(engine, numbers, force=arguments.force)
     else:
-        refs, note = _refs_meant(context, arguments.what)
-        found = _cancel(engine, refs, force=arguments.force)
+        found = _cancel_what(context, arguments.what, force=arguments.force)
     if not found.running + found.waiting:
         text = "nothing was running or waiting"
     else:
@@ -63,7 +61,7 @@ def cancel(context: Context, arguments: argparse.Namespace) -> None:
             if number
         ]
         text = f"cancelled {' and '.join(parts)} {'task' if found.running + found.waiting == 1 else 'tasks'}"
-    sys.stdout.write(f"jray: {text}{note}.\n")
+    sys.stdout.write(f"jray: {text}.\n")
 
 
 def _stop_cells(engine: Engine, numbers: Iterable[int], *, force: bool) -> Stopped:
@@ -83,12 +81,12 @@ def pending_refs(engine: Engine) -> dict[str, list[ObjectRef[Any]]]:
     return found
 
 
-def _refs_meant(context: Context, what: str) -> tuple[list[ObjectRef[Any]], str]:
-    """Return (a reference of each task meant, what to add to the answer)."""
+def _cancel_what(context: Context, what: str, *, force: bool) -> Stopped:
+    """Cancel what makes the refs that a variable holds, the open tasks of a name, or one task."""
     engine = context.engine()
     value = referred(context, what)
     if value is not None and (held := list(held_in(value, ObjectRef))):
-        return [ref for ref in held if ref._state == PENDING], ""
+        return _cancel_refs(engine, [ref for ref in held if ref._state == PENDING], force=force)
     rows, _ = task_rows(context)
     pending = [row for row in rows if row["status"] in {"waiting", "running"}]
     meant = [row for row in pending if what in (row["name"], row["func_or_class_name"])]
@@ -100,15 +98,14 @@ def _refs_meant(context: Context, what: str) -> tuple[list[ObjectRef[Any]], str]
             f"{what!r} is no variable with ObjectRefs, no task that waits or runs, and no beginning of a task's id"
             f"{closest(what, known) or '.'} %jray tasks --all lists tasks with their ids."
         )
-    here = pending_refs(engine)
-    refs = [here[row["task_id"]][0] for row in meant if row["task_id"] in here]
-    others = sum(row["task_id"] not in here and row["status"] in {"waiting", "running"} for row in meant)
-    if others:
-        return refs, (
-            f"; {count(others, 'task')} of other processes {'goes' if others == 1 else 'go'} on: cancel the task that "
-            "submitted them"
+    # by name: there may be more tasks than were looked at
+    name = what if any(row["name"] == what for row in meant) else None
+    try:
+        return engine.watch.cancel(
+            [row["task_id"] for row in meant if row["name"] != name], name=name, force=force
         )
-    return refs, ""
+    except NotImplementedError as error:
+        raise UsageError(str(error)) from None
 
 
 def tasks_beginning_with(rows: list[dict[str, Any]], prefix: str) -> list[dict[str, Any]]:
@@ -124,7 +121,7 @@ def tasks_beginning_with(rows: list[dict[str, Any]], prefix: str) -> list[dict[s
     return found
 
 
-def _cancel(engine: Engine, refs: list[ObjectRef[Any]], *, force: bool) -> Stopped:
+def _cancel_refs(engine: Engine, refs: list[ObjectRef[Any]], *, force: bool) -> Stopped:
     running = waiting = 0
     for ref in {ref.task_id(): ref for ref in reversed(refs)}.values():
         if ref.status() in _STARTED:

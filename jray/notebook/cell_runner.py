@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
-import linecache
 import sys
 from typing import Any
 
@@ -16,6 +15,7 @@ from jray.actor import ActorHandle
 from jray.notebook import shipment as shipments
 from jray.notebook.arguments import TASK_OPTIONS, flag_of, given, task_options
 from jray.notebook.capture import CellAnalysis, analyze
+from jray.notebook.cell_syntax import reading
 from jray.notebook.cells import running_number
 from jray.notebook.remote import CellRequest, RemoteCell, Runtime, source_name, submit, wait
 from jray.notebook.remote_cell import CellCode, register_source
@@ -180,28 +180,18 @@ class CellRunner:
         text = f"{magic.rstrip()}\n{cell}" if skipped_lines else cell
         blank = len(cell) - len(cell.lstrip("\n"))
         python = "\n" * blank + self._shell.transform_cell(cell)
-        return CellSource(python, self._analyze(python, text, skipped_lines), text, skipped_lines)
+        with reading(self._shell, magic, python):
+            analysis = analyze(python)
+        return CellSource(python, analysis, text, skipped_lines)
 
     def _read_line(self, code: str, magic: str) -> CellSource:
         if not code:
             raise UsageError("%remote takes code after its options, as in `ref = %remote f(3)`.")
         python = self._shell.transform_cell(code)
-        return CellSource(python, self._analyze(python, code, 0), magic, 0)
-
-    def _analyze(self, python: str, text: str, skipped_lines: int) -> CellAnalysis:
-        """Return what the source says; a syntax error names the lines of the cell as it stands."""
         try:
-            return analyze(python)
+            return CellSource(python, analyze(python), magic, 0)
         except SyntaxError as error:
-            name = source_name(self._label(), text)
-            # shown with the notebook's lines: line 1 is the one of the magic
-            lines = [*text.splitlines(keepends=True)[:skipped_lines], *python.splitlines(keepends=True)]
-            linecache.cache[name] = (len(text), None, lines, name)
-            error.filename = name
-            if error.lineno is not None:
-                error.lineno += skipped_lines
-            if error.end_lineno is not None:
-                error.end_lineno += skipped_lines
+            error.filename = source_name(self._label(), magic)
             raise
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
+from jray.exceptions import RaySystemError
 from jray.notebook.arguments import MagicOption, option, parser_for, split
 from jray.notebook.context import Context, closest
 
@@ -75,14 +76,17 @@ class CommandTable:
     def run(self, context: Context, line: str) -> Any:
         """Run the command that *line* names.
 
-        Raises UsageError for a name or an option that does not exist.
+        Raises UsageError for a name or an option that does not exist, and where the cluster cannot answer.
         """
         name, *words = split(line) or [DEFAULT]
         if name.startswith("-"):
             name, words = DEFAULT, [name, *words]
         command = self._named(name)
         parser = parser_for(command.options, usage=command.usage)
-        return command.run(context, parser.parse_args(words))
+        try:
+            return command.run(context, parser.parse_args(words))
+        except RaySystemError as error:  # the cluster is gone: how the question got lost is nobody's matter
+            raise UsageError(str(error.client_exc)) from None
 
     def help_text(self) -> str:
         """Return the help of the magic."""

@@ -22,6 +22,7 @@ import jray
 from jray._core.client.launching import runtime_base
 from jray._core.detect import detect_memory_bytes, detect_num_cpus
 from jray._core.sketch import human_size
+from jray.exceptions import RaySystemError
 from jray.notebook.context import Context
 from jray.notebook.listing import Column, Listing, count
 
@@ -143,12 +144,12 @@ def _check_limits(_context: Context) -> Iterator[Finding]:
 
 def _check_sessions(_context: Context) -> Iterator[Finding]:
     bases = dict.fromkeys((runtime_base(), "/tmp", _SHARED_MEMORY))  # noqa: S108 -- where sessions are
-    # not those that are being made: whoever makes one must find its lock free
+    # not those that are being made, or removed: whoever makes one must find its lock free
     mine = [
         folder
         for base in bases
         for folder in Path(base).glob(f"jray-{os.geteuid()}-*")
-        if folder.is_dir() and folder.lstat().st_uid == os.geteuid() and ".new-" not in folder.name
+        if folder.is_dir() and folder.lstat().st_uid == os.geteuid() and "." not in folder.name
     ]
     dead = [folder for folder in mine if _is_dead(folder)]
     alive = len(mine) - len(dead)
@@ -262,7 +263,13 @@ def _check_session(context: Context) -> Iterator[Finding]:
     if engine is None:
         yield Finding("cluster", "none: %jray start starts one, and so does the first call")
         return
-    yield Finding("cluster", f"engine {engine.engine_name}, {count(len(engine.cluster.nodes()), 'node')}")
+    try:
+        nodes = engine.cluster.nodes()
+    except RaySystemError as error:
+        text, _, remedy = str(error.client_exc).partition(". ")
+        yield Finding("cluster", text, is_ok=False, remedy=remedy)
+        return
+    yield Finding("cluster", f"engine {engine.engine_name}, {count(len(nodes), 'node')}")
     free = (
         shutil.disk_usage(engine.whereabouts().session_dir or "/").free
         if engine.engine_name == "jray"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,7 +14,6 @@ from IPython.core.error import UsageError
 from jray._core.engine import Rows
 from jray._core.refs import ObjectRef
 from jray._core.sketch import human_size
-from jray.exceptions import RaySystemError
 from jray.notebook.arguments import amount, option, unquote
 from jray.notebook.context import Context, closest
 from jray.notebook.holders import holders_of
@@ -89,11 +89,8 @@ def state_of(row: dict[str, Any]) -> str:
 
 
 def ask(context: Context, kind: str, *, detail: bool = False) -> Rows:
-    """Return the rows of a kind.  Raises UsageError where the engine can't tell."""
-    try:
-        return context.engine().cluster.rows(kind, limit=_MOST_ROWS, detail=detail)
-    except RaySystemError as error:
-        raise UsageError(str(error)) from None
+    """Return the rows of a kind.  Raises RaySystemError where the engine can't tell."""
+    return context.engine().cluster.rows(kind, limit=_MOST_ROWS, detail=detail)
 
 
 def cell_label(context: Context, row: dict[str, Any]) -> str:
@@ -212,7 +209,7 @@ def duration_ms(row: dict[str, Any]) -> float | None:
 def _singles(
     context: Context, title: str, rows: list[dict[str, Any]], limit: int, notes: list[str]
 ) -> Listing:
-    shown = [{**row, "took_ms": duration_ms(row), "error": _error(row)} for row in rows[:limit]]
+    shown = [{**row, "took_ms": duration_ms(row), "error": error_of(row)} for row in rows[:limit]]
     if len(shown) < len(rows):
         notes.append(f"{len(rows) - len(shown)} more: --limit N shows them.")
     columns = (
@@ -227,12 +224,23 @@ def _singles(
     return Listing(title, columns, shown, tuple(notes), context.is_deterministic())
 
 
-def _error(row: dict[str, Any]) -> str | None:
-    """Return the last line of a failed task's error, which is the one that names it."""
+def error_of(row: dict[str, Any]) -> str | None:
+    """Return what a failed task's error says, in a line, without its traceback; None: it did not fail."""
     if row["status"] != "failed":
         return None
-    lines = [line for line in str(row.get("error_message") or "").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else row.get("error_type")
+    # what follows are facts about a process: its pid, its last words
+    text = _FACTS.split(str(row.get("error_message") or ""), maxsplit=1)[0]
+    lines = [line for line in text.splitlines() if line.strip()]
+    frames = [index for index, line in enumerate(lines) if line.startswith("  ")]
+    if frames:
+        lines = lines[frames[-1] + 1 :] or lines
+    elif len(lines) > 1 and lines[0].endswith(")") and "::" in lines[0]:  # where it ran, and no frame
+        del lines[0]
+    return " ".join(" ".join(lines).split()) or row.get("error_type")
+
+
+#: where the text of an error that a process caused goes on with facts about it
+_FACTS = re.compile(r"\n(?=\t\w+: |Last lines of its stderr:)")
 
 
 # -- actors ---------------------------------------------------------------------------------------------

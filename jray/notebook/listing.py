@@ -104,6 +104,11 @@ def _cell(tag: str, column: Column, text: str) -> str:
     return f'<{tag} style="text-align:{side}">{html.escape(text)}</{tag}>'
 
 
+def is_cut(text: str) -> bool:
+    """Tell whether a table shows only the beginning of a text."""
+    return len(text) > _WIDEST
+
+
 def steady(text: str) -> str:
     """Return *text* without ids and processes, which differ from run to run."""
     return _PROCESS.sub(r"\1\2...", _ID.sub("...", text))

@@ -35,6 +35,10 @@ _MOST_NAMES = 10_000
 _MOST_LISTED = 1000
 #: A log is drawn with this many lines, the newest.
 _MOST_DRAWN = 500
+#: Of a line that is shown alone, so many bytes.
+_LONGEST_LINE = 4096
+#: It is looked for in so many pieces: `print` writes a line and its end one by one.
+_PIECES_OF_LINE = 4
 _CHUNK = 1024 * 1024
 
 
@@ -56,6 +60,14 @@ class _Piece:
     stream: str
     offset: int
 
+    def end(self) -> bytes:
+        """Return as much of its end as a line that is shown alone may be long."""
+        size = min(self.task.size_bytes, _LONGEST_LINE)
+        try:
+            return self.volume.read(self.offset + self.task.size_bytes - size, size)
+        except (OSError, ValueError):  # its session has ended
+            return b""
+
 
 class TaskLogs:
     """The output of all tasks that came to this process; safe to use from any thread.
@@ -73,6 +85,12 @@ class TaskLogs:
         self._numbers = itertools.count(1)
         #: bytes that are missing: too old for the limit, or not written
         self.dropped_bytes = 0
+        #: tasks that wrote, the newest last, each with its last pieces; and how many pieces of each volume are in it
+        self._listed: collections.OrderedDict[str, tuple[LoggedTask, tuple[_Piece, ...]]] = (
+            collections.OrderedDict()
+        )
+        self._read_to: dict[_Volume, int] = {}
+        self._is_cut = False
 
     def add(self, output: Output) -> None:
         """Keep what a task wrote; jray's own notices are not kept."""
@@ -120,18 +138,20 @@ class TaskLogs:
 
     def tasks(self) -> LoggedTasks:
         """Return the tasks that wrote, the newest last."""
-        found: collections.OrderedDict[str, LoggedTask] = collections.OrderedDict()
-        is_cut = False
         with self._lock:
-            for piece in self._pieces():
-                task = piece.task
-                known = found.pop(task.task_id, None)
-                size = task.size_bytes + (known.size_bytes if known is not None else 0)
-                found[task.task_id] = dataclasses.replace(task, size_bytes=size)
-                if len(found) > _MOST_LISTED:
-                    found.popitem(last=False)
-                    is_cut = True
-        return LoggedTasks(list(found.values()), is_cut, self.dropped_bytes, self._limit_bytes)
+            self._list_new()
+            tasks = [task for task, _ in self._listed.values()]
+            return LoggedTasks(tasks, self._is_cut, self.dropped_bytes, self._limit_bytes)
+
+    def last_lines(self, most: int) -> list[tuple[LoggedTask, str]]:
+        """Return the tasks that wrote last, the newest first, each with the last line it wrote.
+
+        Costs little, however much was written: only what is new since the last time is looked through.
+        """
+        with self._lock:
+            self._list_new()
+            newest = list(itertools.islice(reversed(self._listed.values()), most))
+            return [(task, _last_line(pieces)) for task, pieces in newest]
 
     def close(self) -> None:
         """Remove the files."""
@@ -139,6 +159,7 @@ class TaskLogs:
             for volume in self._volumes:
                 volume.close()
             self._volumes.clear()
+            self._list_anew()
 
     # -- inside; the lock is held -----------------------------------------------------------------
 
@@ -148,14 +169,38 @@ class TaskLogs:
             for volume in self._volumes:
                 volume.close()
             self._volumes.clear()
+            self._list_anew()
             self._place, self.dropped_bytes = place, 0
         if not self._volumes or self._volumes[-1].size_bytes + size > self._limit_bytes // 2:
             if len(self._volumes) > 1:
                 oldest = self._volumes.pop(0)
                 self.dropped_bytes += oldest.size_bytes
                 oldest.close()
+                self._list_anew()
             self._volumes.append(_Volume(place, next(self._numbers)))
         return self._volumes[-1]
+
+    def _list_anew(self) -> None:
+        self._listed.clear()
+        self._read_to.clear()
+        self._is_cut = False
+
+    def _list_new(self) -> None:
+        """Add to the list what was written since it was last looked at."""
+        listed = self._listed
+        for volume in self._volumes:
+            read_to = self._read_to.get(volume, 0)
+            for piece in volume.pieces(read_to):
+                read_to += 1
+                task = piece.task
+                known, pieces = listed.pop(task.task_id, (None, ()))
+                size = task.size_bytes + (known.size_bytes if known is not None else 0)
+                whole = dataclasses.replace(task, size_bytes=size)
+                listed[task.task_id] = whole, (*pieces[1 - _PIECES_OF_LINE :], piece)
+                if len(listed) > _MOST_LISTED:
+                    listed.popitem(last=False)
+                    self._is_cut = True
+            self._read_to[volume] = read_to
 
     def _pieces(self) -> Iterator[_Piece]:
         for volume in self._volumes:
@@ -199,12 +244,12 @@ class _Volume:
         self._index.write(record)
         self.size_bytes += len(data)
 
-    def pieces(self) -> Iterator[_Piece]:
-        """Return what was written, in order."""
+    def pieces(self, first: int = 0) -> Iterator[_Piece]:
+        """Return what was written, in order, from the piece of that number on."""
         names = list(self._names)
         self._data.flush()
         self._index.flush()
-        descriptor, position = self._index.fileno(), 0
+        descriptor, position = self._index.fileno(), first * _RECORD.size
         while chunk := os.pread(descriptor, _RECORD.size * 4096, position):
             whole = len(chunk) - len(chunk) % _RECORD.size
             if not whole:
@@ -368,6 +413,12 @@ def limit_from_environ() -> int:
     if not mebibytes > 0:
         raise ValueError(f"JRAY_TASK_LOGS_MIB={given!r}: must be a number of MiB above 0")
     return int(mebibytes * 1024 * 1024)
+
+
+def _last_line(pieces: tuple[_Piece, ...]) -> str:
+    """Return the last line with something in it, or the end of a long one."""
+    text = b"".join(piece.end() for piece in pieces).decode("utf-8", "replace")
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 def _size(size_bytes: float) -> str:

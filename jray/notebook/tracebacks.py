@@ -7,9 +7,11 @@ shows the error again.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import sys
+import traceback
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -56,12 +58,19 @@ class Tracebacks:
         lines = None
         # an error that brings its own drawing, on itself and not by its class, knows better
         if isinstance(error, BaseException) and "_render_traceback_" not in vars(error):
+            if is_of_cell(error):  # without frames, for nobody's code has run
+                self._original(exc_tuple)
+                return
             try:
                 lines = self.lines(error)
             except Exception:  # noqa: BLE001 -- drawing an error must not hide it: IPython draws it then
                 lines = None
         if lines is None or error is None:
             self._original(exc_tuple, *arguments, **options)
+            return
+        if isinstance(error, SyntaxError):  # of a task: IPython would draw where jray raised it here
+            self._shell._get_exc_info(exc_tuple)  # what %tb and %debug look at
+            self._shell._showtraceback(type(error), error, lines)
             return
         error._render_traceback_ = lambda: lines  # IPython's protocol
         try:
@@ -121,6 +130,16 @@ def _users_frames(trace: types.TracebackType | None) -> tuple[list[types.Traceba
             frames.append(trace)
         trace = trace.tb_next
     return frames, has_own
+
+
+def is_of_cell(error: BaseException) -> bool:
+    """Tell whether *error* is what jray found when it read a cell that is no Python."""
+    if not isinstance(error, SyntaxError) or isinstance(error, RayTaskError):
+        return False
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    while files and files[-1] == ast.__file__:
+        files.pop()
+    return bool(files) and files[-1].startswith(_OWN)
 
 
 def _strip_chain(error: BaseException) -> None:

@@ -69,13 +69,10 @@ def lens(context: Context, arguments: argparse.Namespace) -> Any:
     if what in MODES:
         found.mode = what
         return None
-    if what is None:
-        return found.show()
-    numbers = context.cell_numbers(what)
-    if numbers is None:
+    if what is not None and context.cell_numbers(what) is None:
         raise UsageError(f"%jray lens takes {', '.join(MODES)} or a cell as In[3], not {what!r}.")
     try:
-        return found.show(int("".join(filter(str.isdigit, what))))
+        return found.show(None if what is None else int("".join(filter(str.isdigit, what))))
     except LookupError as error:
         raise UsageError(str(error)) from None
 

@@ -15,8 +15,8 @@ from jray.notebook.arguments import option
 from jray.notebook.cancelling import pending_refs, tasks_beginning_with
 from jray.notebook.context import Context, closest
 from jray.notebook.holders import held_in
-from jray.notebook.inventory import actor_rows, amounts, cause_of_death, duration_ms, task_rows
-from jray.notebook.listing import Column, Listing, count, human_time
+from jray.notebook.inventory import actor_rows, amounts, cause_of_death, duration_ms, error_of, task_rows
+from jray.notebook.listing import Column, Listing, count, human_time, is_cut
 from jray.notebook.memory import referred
 
 WHY_OPTIONS = (
@@ -30,37 +30,55 @@ WHY_OPTIONS = (
     ),
 )
 _DONE = frozenset({"finished", "failed"})
+#: actors that are not there yet, or not again
+_COMING = frozenset({"pending", "restarting"})
 _MOST_NAMED = 4
 
 
 def why(context: Context, arguments: argparse.Namespace) -> Listing:
     """Return what is asked about, and what it waits for."""
     context.engine()
-    what = " ".join(arguments.what)
     facts = Facts.ask(context)
-    if not what:
+    if not arguments.what:
         rows = [row for row in facts.tasks if row["status"] not in _DONE]
-        actors = [row for row in facts.actors.values() if row["status"] in {"pending", "restarting"}]
+        actors = [row for row in facts.actors.values() if row["status"] in _COMING]
         return _listing(context, facts, rows, actors)
-    value = referred(context, what)
-    if isinstance(value, ActorHandle):
-        row = facts.actors.get(value._actor_id.hex())
-        return _listing(context, facts, [], [] if row is None else [row])
-    if value is not None and (refs := list(held_in(value, ObjectRef))):
-        wanted = {ref.task_id().hex() for ref in refs}
-        rows = [row for row in facts.tasks if row["task_id"] in wanted]
-        known = {row["task_id"] for row in rows}
-        rows += [_bare_row(ref) for ref in refs if ref.task_id().hex() not in known]
-        return _listing(context, facts, rows, [])
-    rows = [row for row in facts.tasks if what in (row["name"], row["func_or_class_name"])]
-    rows = rows or tasks_beginning_with(facts.tasks, what)
-    if not rows:
+    # one expression with spaces in it, or several names
+    whole = " ".join(arguments.what)
+    found = _about(context, facts, whole)
+    several = [] if found is not None else [_about(context, facts, word) for word in arguments.what]
+    if found is None and None in several:
         names = {row["name"] for row in facts.tasks}
+        what = arguments.what[several.index(None)]
         raise UsageError(
             f"{what!r} is no variable with ObjectRefs or an actor, no function of a task, and no beginning of a task's id"
             f"{closest(what, names) or '.'} %jray tasks --all lists tasks with their ids."
         )
-    return _listing(context, facts, rows, [])
+    parts = [part for part in (found, *several) if part is not None]
+    return _listing(
+        context,
+        facts,
+        [row for tasks, _ in parts for row in tasks],
+        [row for _, actors in parts for row in actors],
+    )
+
+
+def _about(
+    context: Context, facts: Facts, what: str
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
+    """Return the tasks and actors that *what* means; None: it means none."""
+    value = referred(context, what)
+    if isinstance(value, ActorHandle):
+        row = facts.actors.get(value._actor_id.hex())
+        return [], [_unknown_actor(value) if row is None else row]
+    if value is not None and (refs := list(held_in(value, ObjectRef))):
+        wanted = {ref.task_id().hex() for ref in refs}
+        rows = [row for row in facts.tasks if row["task_id"] in wanted]
+        known = {row["task_id"] for row in rows}
+        return rows + [_bare_row(ref) for ref in refs if ref.task_id().hex() not in known], []
+    rows = [row for row in facts.tasks if what in (row["name"], row["func_or_class_name"])]
+    rows = rows or tasks_beginning_with(facts.tasks, what)
+    return (rows, []) if rows else None
 
 
 def _bare_row(ref: ObjectRef[Any]) -> dict[str, Any]:
@@ -68,7 +86,14 @@ def _bare_row(ref: ObjectRef[Any]) -> dict[str, Any]:
     status = "waiting" if ref._state == PENDING else "failed" if ref.status() == "FAILED" else "finished"
     return {
         "task_id": ref.task_id().hex(), "name": "an object", "cell": "", "status": status, "state": "NIL",
-        "actor_id": None, "type": "",
+        "actor_id": None, "type": "", "error_message": str(ref.exception()) if status == "failed" else None,
+    }  # fmt: skip
+
+
+def _unknown_actor(handle: ActorHandle) -> dict[str, Any]:
+    return {
+        "actor_id": handle._actor_id.hex(), "class_name": handle._jray_meta.class_name, "cell": "", "status": "unknown",
+        "calls": 0,
     }  # fmt: skip
 
 
@@ -96,9 +121,16 @@ def _listing(
         Column("status", "state"),
         Column("reason", "why"),
     )
-    open_ones = sum(row["status"] not in _DONE for row in tasks) + len(actors)
-    title = f"{open_ones} not done" if open_ones else "Nothing waits." if not rows else "All done."
-    notes = [f"{row['what']}: {row['reason']}" for row in rows if len(row["reason"]) > 85]
+    open_ones = sum(row["status"] not in _DONE for row in tasks) + sum(
+        row["status"] in _COMING for row in actors
+    )
+    if open_ones:
+        title = f"{open_ones} not done"
+    elif tasks:
+        title = "All done."
+    else:
+        title = count(len(actors), "actor") if actors else "Nothing waits."
+    notes = [f"{row['what']}: {row['reason']}" for row in rows if is_cut(row["reason"])]
     return Listing(title, columns, rows, tuple(notes), context.is_deterministic())
 
 
@@ -145,8 +177,7 @@ class Facts:
         return self._resources(row)
 
     def _failure(self, row: dict[str, Any]) -> str:
-        lines = [line.strip() for line in str(row.get("error_message") or "").splitlines() if line.strip()]
-        return f"it failed: {lines[-1] if lines else row.get('error_type') or 'get() raises its error'}"
+        return f"it failed: {error_of(row) or 'get() raises its error'}"
 
     def _running(self, row: dict[str, Any]) -> str:
         where, since = "", ""
@@ -260,6 +291,8 @@ class Facts:
             return f"it is alive, with {count(row['calls'], 'call')} to do"
         if row["status"] == "dead":
             return f"it is dead: {cause_of_death(row) or 'nobody knows why'}"
+        if row["status"] == "unknown":
+            return "this cluster does not know it: it was of an earlier one, or died long ago"
         reason = next(
             (reason for (name, _), reason in self.demands.items() if name == f"actor {row['class_name']}"),
             None,

@@ -36,6 +36,10 @@ SHARED_CLUSTER: dict[str, Any] = {
     "namespace": "shared",
 }
 
+#: The environment of the clusters that tests start, where the test itself sets nothing else: how long a process
+#: may take to answer a question about the cluster's state.  Only a test about those that do not answer is in a hurry.
+PATIENT = {"JRAY_REPORT_TIMEOUT_S": str(support.PATIENCE_S)}
+
 os.environ[support.RUN_VARIABLE] = uuid.uuid4().hex
 # Workers need neither the test modules nor pytest, and find on both engines what a notebook would send.
 cloudpickle.register_pickle_by_value(support)
@@ -67,10 +71,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=f"{name} differs: {reason}"))
         if engine.ON_INLINE and (why := inline_exclusions.reason(item.path.name, item.name)):
             item.add_marker(pytest.mark.skip(reason=f"not in one process: {why}"))
-        if engine.ON_RAY and item.get_closest_marker("timeout") is None:
+        if engine.ON_RAY:
             # Ray takes seconds to start, and many more on a machine that is busy.  A signal would not do:
             # what its handler raises doesn't come through a `get` that is stuck.
-            item.add_marker(pytest.mark.timeout(120, method="thread"))
+            limit = item.get_closest_marker("timeout")
+            seconds = 120 if limit is None else max(120, limit.args[0])
+            item.add_marker(pytest.mark.timeout(seconds, method="thread"), append=False)
     if engine.ON_RAY:
         # Starting Ray is what takes the time, so those that take the shared cluster down come last.
         items.sort(key=wants_no_shared_cluster)
@@ -103,6 +109,15 @@ def _last_shutdown() -> Iterator[None]:
     jray.shutdown()
 
 
+def init(**options: Any) -> Any:
+    """Start a cluster as `jray.init` does, with the variables of `PATIENT`."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in PATIENT.items():
+            if name not in os.environ:
+                patch.setenv(name, value)
+        return jray.init(**options)
+
+
 def wants_no_shared_cluster(item: Any) -> bool:
     return "no_cluster" in getattr(item, "fixturenames", ())
 
@@ -114,7 +129,7 @@ def cluster(request: pytest.FixtureRequest) -> None:
     A test that asks for a fresh one gets none, whatever its module asks for.
     """
     if not wants_no_shared_cluster(request.node) and not jray.is_initialized():
-        jray.init(**SHARED_CLUSTER)
+        init(**SHARED_CLUSTER)
 
 
 @pytest.fixture
@@ -130,7 +145,7 @@ def fresh(no_cluster: None) -> Callable[..., Any]:
     """`fresh(**options)` starts a cluster that no other test sees, and returns what `init` returns."""
 
     def start(**options: Any) -> Any:
-        return jray.init(**{"num_cpus": 2, "include_dashboard": False, "log_to_driver": False} | options)
+        return init(**{"num_cpus": 2, "include_dashboard": False, "log_to_driver": False} | options)
 
     return start
 

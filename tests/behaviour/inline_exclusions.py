@@ -12,6 +12,7 @@ _DIES = "the code ends its process"
 _ATEXIT = "the process, with its exit handlers, outlives the actor"
 _ENVIRON = "the process has the environment, the niceness and the libraries that it has"
 _NO_LOGS = "there are no logs: what code writes goes straight to the caller's output"
+_IDLE = "it goes on in its caller's next operation, and the caller makes none"
 _AT_ONCE = "it needs two tasks to run at the same time"
 
 #: file -> why none of its tests can hold
@@ -69,6 +70,7 @@ TESTS: dict[str, dict[str, str]] = {
         "test_an_unready_argument_blocks_later_calls_of_its_submitter_only": _LATER,
         "test_a_threaded_actor_runs_as_many_calls_as_max_concurrency": _AT_ONCE,
         "test_concurrency_groups_have_limits_of_their_own": _AT_ONCE,
+        "test_calls_may_overtake_each_other_on_demand": _LATER,
         "test_an_actor_that_waits_for_itself_hangs": "waiting for what can't come is an error at once",
         "test_max_pending_calls": _LATER,
         "test_tasks_do_not_run_in_an_actors_process": _PID,
@@ -90,6 +92,7 @@ TESTS: dict[str, dict[str, str]] = {
         "test_who_depends_on_a_cancelled_task_fails": _LATER,
         "test_children_are_cancelled_or_left": _LATER,
         "test_children_of_an_actors_call_are_cancelled": _LATER,
+        "test_a_borrower_may_cancel": _LATER,
         "test_force_is_refused_for_actor_calls": _LATER,
         "test_a_queued_actor_call_is_cancelled": _LATER,
         "test_a_queued_actor_call_is_removed": _LATER,
@@ -128,6 +131,12 @@ TESTS: dict[str, dict[str, str]] = {
         "test_items_of_methods_do_not_wait_for_the_next[plain]": _LATER,
         "test_items_of_methods_do_not_wait_for_the_next[threaded]": _LATER,
         "test_a_generator_whose_worker_dies_ends_with_an_error": _DIES,
+        "test_a_stream_whose_worker_died_goes_on_where_it_was": _DIES,
+        "test_a_dropped_generator_is_no_brake": _IDLE,
+    },
+    "test_get_fails_early.py": {
+        "test_a_failure_behind_a_task_that_hangs_is_raised": _LATER,
+        "test_a_failure_is_raised_in_a_task_too": _LATER,
     },
     "test_get_wait.py": {
         "test_a_timeout_of_minus_one_is_none": _LATER,

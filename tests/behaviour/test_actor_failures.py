@@ -288,6 +288,16 @@ def test_exit_actor_runs_atexit(bench: Bench) -> None:
     done.wait()
 
 
+class Leaving:
+    """Opens a gate when the call whose variable it is has ended, and so has been seen to leave."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+
+    def __del__(self) -> None:
+        self.gate.open()
+
+
 @jray.remote
 class Threaded:
     def hold(self, gate: Gate, here: Tally) -> str:
@@ -295,7 +305,8 @@ class Threaded:
         gate.wait()
         return "held"
 
-    def leave(self) -> None:
+    def leave(self, left: Gate) -> None:
+        _ = Leaving(left)
         jray.actor.exit_actor()
 
     def ping(self, ran: Gate) -> None:
@@ -310,7 +321,8 @@ class Async:
             await asyncio.sleep(0.005)
         return "held"
 
-    async def leave(self) -> None:
+    async def leave(self, left: Gate) -> None:
+        _ = Leaving(left)
         jray.actor.exit_actor()
 
     async def ping(self, ran: Gate) -> None:
@@ -322,11 +334,12 @@ class Async:
 @pytest.mark.parametrize("kind", [Threaded, Async], ids=["threaded", "async"])
 def test_exit_actor_lets_what_runs_complete_and_drops_what_waits(bench: Bench, kind: Any) -> None:
     """A call beside the one that leaves gives its value; those that hadn't begun raise and don't run."""
-    gate, here, ran = bench.gate(), bench.tally(), bench.gate("ran")
+    gate, left, here, ran = bench.gate(), bench.gate("left"), bench.tally(), bench.gate("ran")
     actor = kind.options(max_concurrency=2).remote()
-    running = [actor.hold.remote(gate, here) for _ in range(2)]
+    running = [actor.hold.remote(gate, here), actor.hold.remote(left, here)]
     here.wait_for(2)
-    others = [actor.leave.remote(), *[actor.ping.remote(ran) for _ in range(3)]]
+    others = [actor.leave.remote(left), *[actor.ping.remote(ran) for _ in range(3)]]
+    # Room for the one that leaves; the other call makes room only when that is done.
     gate.open()
     assert jray.get(running) == ["held"] * 2
     for ref in others:

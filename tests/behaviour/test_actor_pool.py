@@ -11,7 +11,7 @@ import jray
 from jray.exceptions import ActorDiedError, ActorUnschedulableError, RayActorError
 from jray.util import ActorPool
 from tests.behaviour.differences import ignored_calls_keep_their_actor, no_value_of_a_pool_is_lost
-from tests.behaviour.support import Bench, Gate, Tally
+from tests.behaviour.support import Bench, Gate, Tally, wait_gone
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -311,8 +311,9 @@ def test_values_without_an_actor_are_told(bench: Bench) -> None:
 def test_the_death_of_another_actor_is_not_ones_own() -> None:
     """An actor whose method raises that another one is dead stays in the pool."""
     pool, other = pool_of(1), Worker.remote()
-    jray.get(other.pid.remote())
+    pid = jray.get(other.pid.remote())
     jray.kill(other)
+    wait_gone(pid)
     for call in (
         lambda worker, value: worker.ask.remote([value]),
         lambda worker, value: worker.double.remote(value.pid.remote()),

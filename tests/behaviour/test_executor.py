@@ -504,7 +504,7 @@ def test_shutdown_can_cancel(bench: Bench, max_workers: int | None) -> None:
     wait_until(lambda: sum(future.running() for future in futures) == 2)
 
     def open_then() -> None:
-        wait_until(futures[-1].cancelled)
+        wait_until(lambda: sum(future.cancelled() for future in futures) == 4)
         gate.open()
 
     thread = threading.Thread(target=open_then)

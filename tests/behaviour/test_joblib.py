@@ -233,6 +233,7 @@ def test_arrays_are_put_once_as_long_as_they_live() -> None:
 # -- scikit-learn ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(300)
 def test_a_grid_search_finds_what_it_finds_alone() -> None:
     """GridSearchCV on the digits: every score is the same to the last bit."""
     from sklearn.datasets import load_digits  # noqa: PLC0415 -- two seconds

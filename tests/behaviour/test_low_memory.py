@@ -18,6 +18,7 @@ MB = 2**20
 
 @pytest.mark.differs("inline", "a task is the process itself: there is nothing to end")
 @pytest.mark.sentences("S133")
+@pytest.mark.timeout(180)
 def test_a_task_that_uses_up_the_memory_is_ended(
     fresh: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

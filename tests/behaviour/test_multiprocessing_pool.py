@@ -443,7 +443,7 @@ def test_a_share_is_a_positive_number(number: Any) -> None:
 def test_workers_take_options(own: Callable[..., Any]) -> None:
     """ray_remote_args are options of the actors; what they hold is given back."""
     pool = own(2, ray_remote_args={"resources": {"gadget": 0.5}})
-    assert jray.available_resources()["gadget"] == 1
+    wait_until(lambda: jray.available_resources()["gadget"] == 1)
     pool.close()
     pool.join()
     wait_until(lambda: jray.available_resources()["gadget"] == 2)

@@ -115,7 +115,7 @@ def test_a_result_that_nobody_wants_is_freed(store: Store) -> None:
     """A ref dropped before its task ends leaves no memory in use."""
     for _ in range(3):
         jray.remote(lambda: np.ones(LARGE)).remote()
-    jray.get(echo.remote(1))
+    jray.get(echo.options(num_cpus=2).remote(1))  # it runs once the others have left the CPUs
     store.wait_free()
 
 

@@ -33,6 +33,7 @@ def files(place: Path) -> list[Path]:
 
 @pytest.mark.differs("inline", "objects are in the process's own memory, which has no store to be full")
 @pytest.mark.sentences("S129", "S130")
+@pytest.mark.timeout(240)
 def test_a_job_four_times_its_store(fresh: Callable[..., Any], tmp_path: Path) -> None:
     """Puts and results are all there, as values and as arguments; the files go with the refs."""
     fresh(object_store_memory=STORE, object_spilling_directory=str(tmp_path))

@@ -187,6 +187,7 @@ def test_any_process_may_release() -> None:
     assert not lock.locked()
 
 
+@hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 @hypothesis.given(
     value=st.integers(1, 3),
     steps=st.lists(st.tuples(st.sampled_from(["enter", "expire", "leave", "release"]), st.integers(0, 5))),
@@ -425,8 +426,8 @@ def test_a_cancelled_task_holds_until_it_leaves(bench: Bench) -> None:
     @jray.remote(max_retries=0)
     def hold() -> None:
         with lock:
-            here.add("inside")
             try:
+                here.add("inside")  # the interrupt may come as early as here
                 Event().wait()
             except KeyboardInterrupt:
                 here.add("cancelled")

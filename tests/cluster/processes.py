@@ -17,7 +17,8 @@ from typing import Any
 
 import psutil
 
-from tests.behaviour.support import ROOT, wait_until
+from jray._core.refs import current
+from tests.behaviour.support import PATIENCE_S, ROOT, wait_until
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,19 +44,21 @@ class Cluster:
     def head(self) -> psutil.Process:
         return psutil.Process(self.card["pid"])
 
-    def zygote(self, *, besides: int = 0) -> psutil.Process:
-        """The process that forks workers, once there is one besides that."""
-
-        def find() -> list[psutil.Process]:
-            return [child for child in self.head.children() if child.pid != besides]
-
-        return wait_until(find, what="a zygote")[0]
+    @property
+    def zygote(self) -> psutil.Process:
+        """The process that forks workers: the head's only child, as long as the first one lives."""
+        [zygote] = self.head.children()
+        return zygote
 
     def workers(self, count: int) -> list[psutil.Process]:
-        """The worker processes, once there are that many."""
-        return wait_until(
-            lambda: found if len(found := self.zygote().children()) >= count else [], what=f"{count} workers"
-        )
+        """The worker processes that have come up, once there are that many."""
+
+        def find() -> list[psutil.Process]:
+            registered = {row["pid"] for row in current.client.ask("clients") if row["is_alive"]}
+            found = [child for child in self.zygote.children() if child.pid in registered]
+            return found if len(found) >= count else []
+
+        return wait_until(find, what=f"{count} workers")
 
 
 @dataclasses.dataclass
@@ -83,7 +86,7 @@ class Script:
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
-    def finish(self, timeout: float = 30.0) -> tuple[str, str]:
+    def finish(self, timeout: float = 50.0) -> tuple[str, str]:
         """Wait for a good end and return what it printed: (stdout, stderr)."""
         out, err = self.process.communicate(timeout=timeout)
         assert self.process.returncode == 0, f"exit {self.process.returncode}\n{out}\n{err}"
@@ -92,7 +95,7 @@ class Script:
     def kill(self, number: int = signal.SIGKILL) -> None:
         """End it by a signal and wait until it is gone."""
         self.process.send_signal(number)
-        self.process.wait(timeout=10)
+        self.process.wait(timeout=PATIENCE_S)
 
     def end(self) -> None:
         if self.process.poll() is None:

@@ -1,4 +1,7 @@
-"""A driver dies by any signal: within two seconds there is nothing of it, whatever its tasks had started."""
+"""A driver dies by any signal: soon there is nothing of it, whatever its tasks had started.
+
+Two seconds are the promise; the tests wait longer, for a machine may stop any process for that long.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.behaviour.support import is_running, processes_marked, wait_until
+from tests.behaviour.support import PATIENCE_S, is_running, processes_marked, wait_until
 from tests.cluster.processes import Script
 
 #: a driver with everything that may stay behind: it prints a line when all of it runs
@@ -19,15 +22,12 @@ BUSY = """
     import json, os, subprocess, sys, time
     import jray
 
-    def note(name):
-        open(f"{sys.argv[1]}/{name}", "w").write(str(os.getpid()))
-
     folder = sys.argv[1]
     context = jray.init(num_cpus=8)
 
-    def leave(name):
+    def leave(name, pid=None):
         with open(f"{folder}/{name}.new", "w") as file:
-            file.write(str(os.getpid()))
+            file.write(str(pid or os.getpid()))
         os.rename(f"{folder}/{name}.new", f"{folder}/{name}")
 
     @jray.remote
@@ -41,8 +41,7 @@ BUSY = """
         for own_session in (False, True):
             child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"],
                 start_new_session=own_session)
-            with open(f"{folder}/program-{own_session}", "w") as file:
-                file.write(str(child.pid))
+            leave(f"program-{own_session}", child.pid)
         time.sleep(600)
 
     @jray.remote
@@ -83,9 +82,10 @@ BUSY = """
     if sys.argv[2] == "_exit":
         os._exit(5)
     if sys.argv[2] == "shutdown":
-        start = time.monotonic()
+        from jray._core.client import launching
+        launching._GRACE_S = 600  # a head that does not end by itself is waited for in vain
         jray.shutdown()
-        print(time.monotonic() - start)
+        print("shut down")
 """
 
 
@@ -95,8 +95,13 @@ def start_busy(
     """Start the busy driver; return it, what its `init` returned, and its other processes."""
     program = script(BUSY, folder, how)
     info, pids = json.loads(program.line())
-    found = {process.pid for process in processes_marked(mark, besides=[program.pid])}
-    assert set(pids.values()) <= found, "a process that nobody sees cannot be looked for"
+
+    def find() -> set[int]:
+        found = {process.pid for process in processes_marked(mark, besides=[program.pid])}
+        return found if set(pids.values()) <= found else set()
+
+    # a process that was just made may not show its environment yet
+    found = wait_until(find, what="all in sight: a process that nobody sees cannot be looked for")
     program.say("go on")
     return program, info, found
 
@@ -113,10 +118,9 @@ def test_nothing_is_left_two_seconds_after_a_driver_was_killed(
     program.kill(number)
     wait_until(
         lambda: not any(map(is_running, found)),
-        2,
-        lambda: f"all ended; left are {[(p, psutil.Process(p).cmdline()) for p in found if is_running(p)]}",
+        what=lambda: f"all ended; left are {[p for p in psutil.process_iter() if p.pid in found]}",
     )
-    wait_until(lambda: not os.listdir(runtime_dir), 1, "a clean runtime directory")
+    wait_until(lambda: not os.listdir(runtime_dir), what="a clean runtime directory")
     assert not os.path.exists(info["object_store_address"])
 
 
@@ -126,19 +130,18 @@ def test_nothing_is_left_of_a_driver_that_ends(
 ) -> None:
     """A driver need not shut down, however it ends."""
     program, info, found = start_busy(script, tmp_path, mark, how)
-    program.process.wait(timeout=10)
-    wait_until(lambda: not any(map(is_running, found)), 2, "all ended")
-    wait_until(lambda: not os.listdir(runtime_dir), 1, "a clean runtime directory")
+    program.process.wait(timeout=PATIENCE_S)
+    wait_until(lambda: not any(map(is_running, found)), what="all ended")
+    wait_until(lambda: not os.listdir(runtime_dir), what="a clean runtime directory")
     assert not os.path.exists(info["object_store_address"])
 
 
 def test_shutdown_is_quick_and_thorough(
     script: Callable[..., Script], tmp_path: Path, runtime_dir: Path, mark: str
 ) -> None:
-    """shutdown in the midst of work takes less than a second; when it returns nothing is left."""
+    """shutdown in the midst of work waits for nobody's grace; when it returns nothing is left."""
     program, info, found = start_busy(script, tmp_path, mark, "shutdown")
-    took_s = float(program.line())
-    assert took_s < 1.0
+    assert program.line() == "shut down"
     assert not any(map(is_running, found))
     assert not os.listdir(runtime_dir)
     assert not os.path.exists(info["object_store_address"])

@@ -93,11 +93,13 @@ class TestInANotebook:
     def test_only_what_raised_is_remembered(self) -> None:
         """Neither what succeeded, nor what was cancelled, nor what never ran because an argument failed."""
         assert jray.get(divide.remote(4, by=2)) == 2
-        refs = [divide.remote(jray.put(1)) for _ in range(2)]
-        second = divide.remote(refs[0], by=1)
-        for ref in (*refs, second):
+        refs: list[Any] = []
+        for _ in range(2):  # one after the other: two at once may end in any order
+            refs.append(divide.remote(jray.put(1)))
             with pytest.raises(ZeroDivisionError):
-                jray.get(ref)
+                jray.get(refs[-1])
+        with pytest.raises(ZeroDivisionError):
+            jray.get(divide.remote(refs[0], by=1))
         assert [call.task_id for call in failed_calls()] == [ref.task_id().hex() for ref in reversed(refs)]
 
     def test_errors_tell_the_id(self) -> None:

@@ -134,8 +134,8 @@ def test_a_child_that_returns_from_the_task_ends(bench: Bench) -> None:
         os.waitpid(pid, 0)
         return "the task's"
 
-    assert jray.get(task.remote(), timeout=10) == "the task's"
-    wait_gone(*[pid for pid in pids.notes() if isinstance(pid, int)], timeout=5)
+    assert jray.get(task.remote(), timeout=30) == "the task's"
+    wait_gone(*[pid for pid in pids.notes() if isinstance(pid, int)])
 
 
 @pytest.mark.usefixtures("cluster")
@@ -168,8 +168,10 @@ def test_forks_while_other_threads_use_jray() -> None:
     sums: list[int] = []
 
     def call() -> None:
-        while not stop.is_set():
+        while True:
             sums.append(sum(jray.get([double.remote(n) for n in range(50)], timeout=20)))
+            if stop.is_set():
+                return
 
     thread = threading.Thread(target=call)
     thread.start()
@@ -205,7 +207,7 @@ def test_a_driver_that_is_killed_is_noticed_despite_its_forked_child(
     worker, child = map(int, program.line().split())
     program.kill()
     try:
-        wait_gone(worker, timeout=2)
+        wait_gone(worker)
     finally:
         os.kill(child, 9)
 

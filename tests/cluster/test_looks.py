@@ -35,8 +35,12 @@ def bad() -> None:
 
 @jray.remote
 def wait_at(gate: Any) -> int:
-    gate.wait()
+    gate.wait(150)
     return 1
+
+
+@jray.remote
+def later() -> None: ...
 
 
 def test_results_and_puts_are_described() -> None:
@@ -88,12 +92,13 @@ def test_states_are_told(bench: Bench) -> None:
     assert facts(value).state == "freed"
 
 
+@pytest.mark.timeout(180)
 def test_ten_thousand_pending_refs_are_told_without_a_word_sent(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = bench.gate()
     held = [wait_at.remote(gate) for _ in range(2)]
-    refs = [wait_at.remote(gate) for _ in range(10_000)]
+    refs = [later.remote() for _ in range(10_000)]
 
     def refusing(send: Any) -> Any:
         def refuse(*args: Any) -> Any:
@@ -108,10 +113,7 @@ def test_ten_thousand_pending_refs_are_told_without_a_word_sent(
         assert repr(refs).count("ObjectRef(") == 10_000
         assert {facts(ref, is_brief=True).is_pending for ref in refs} == {True}
         assert facts(refs[-1]).is_pending
-        assert repr(refs[0].peek()) in {
-            "no value yet: wait_at() waits to run",
-            "no value yet: wait_at() runs",
-        }
+        assert repr(refs[0].peek()) == "no value yet: later() waits to run"
     for ref in refs:
         jray.cancel(ref)
     gate.open()

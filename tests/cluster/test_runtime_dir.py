@@ -36,7 +36,7 @@ def check_card(card: dict[str, object], cluster: Cluster) -> None:
     assert psutil.Process(card["pid"]).ppid() == os.getpid()
     assert card["start_time"] == start_time_of(card["pid"])
     assert isinstance(card["created_s"], float)
-    assert abs(card["created_s"] - time.time()) < 30
+    assert abs(card["created_s"] - time.time()) < 60
 
 
 def test_a_head_leaves_its_card_for_others(cluster: Cluster, runtime_dir: Path) -> None:
@@ -125,11 +125,11 @@ def test_a_start_sweeps_what_the_dead_left_and_nothing_else(
     for process in [*processes, psutil.Process(dead.pid)]:
         process.kill()
     dead.process.wait()
-    wait_until(lambda: left_in(runtime_dir) == {folders[1].name}, 5, "a dead session")
+    wait_until(lambda: left_in(runtime_dir) == {folders[1].name}, what="a dead session")
     shared = Path("/dev/shm", f"{folders[1].name}-store")
     assert shared.exists()
     jray.init(num_cpus=1)
-    wait_until(lambda: not folders[1].exists() and not shared.exists(), 5, "the dead one's removal")
+    wait_until(lambda: not folders[1].exists() and not shared.exists(), what="the dead one's removal")
     assert folders[0].exists()
     living.say()
     assert living.finish()[0].split() == ["alive"]

@@ -11,6 +11,8 @@ import psutil
 import pytest
 
 import jray
+from jray._core.refs import current
+from jray._core.wire import messages
 from tests.cluster.processes import Script
 
 
@@ -32,7 +34,7 @@ def cycle(n: int) -> None:
     jray.shutdown()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_twenty_sessions_in_one_process_leave_nothing() -> None:
     """After init and shutdown, 20 times, there are no more descriptors, threads, children or memory than before."""
     me = psutil.Process()
@@ -44,8 +46,8 @@ def test_twenty_sessions_in_one_process_leave_nothing() -> None:
     for n in range(20):
         cycle(n)
     gc.collect()
-    assert me.num_fds() == descriptors
-    assert threading.active_count() == threads
+    assert me.num_fds() <= descriptors
+    assert threading.active_count() <= threads
     assert me.children() == []
     assert {name for name in set(os.listdir("/dev/shm")) - shared if not is_held_by_others(name)} == set()
     assert me.memory_info().rss - memory < 4_000_000
@@ -119,3 +121,31 @@ def test_two_drivers_share_one_head(script: Callable[..., Script], cluster: obje
     program.kill()
     assert jray.get(counter.add.remote(), timeout=20) == 3
     assert jray.get(jray.remote(lambda: "still").remote(), timeout=20) == "still"
+
+
+def test_the_shutdown_is_what_ends_pending_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the deaths of the job's actors are known before this process has closed its connections."""
+    jray.init(num_cpus=1)
+
+    @jray.remote
+    class Actor:
+        def wait(self) -> None:
+            threading.Event().wait()
+
+    actor = Actor.remote()
+    ref = actor.wait.remote()
+    ended = threading.Event()
+    future = ref.future()
+    future.add_done_callback(lambda _: ended.set())
+    node = current.client.node
+    tell = node.tell
+
+    def tell_slowly(kind: int, *fields: object) -> None:
+        tell(kind, *fields)
+        if kind == messages.EXIT_JOB:
+            assert ended.wait(20)
+
+    monkeypatch.setattr(node, "tell", tell_slowly)
+    jray.shutdown()
+    with pytest.raises(jray.exceptions.RaySystemError, match="shut down"):
+        future.result(20)

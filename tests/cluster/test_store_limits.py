@@ -58,7 +58,7 @@ def test_a_store_that_does_not_spill_takes_more_when_some_refs_go(monkeypatch: p
         jray.put(bytes(4 * MB))
     del refs[1]
     gc.collect()
-    refs.append(wait_until(lambda: put_or_none(4 * MB), 5, "room after a ref went"))
+    refs.append(wait_until(lambda: put_or_none(4 * MB), what="room after a ref went"))
     assert [jray.get(ref)[0] for ref in refs[:3]] == [0, 2, 3]
 
 
@@ -85,7 +85,7 @@ def test_a_view_keeps_its_memory_after_the_ref_is_gone() -> None:
 
 def test_a_store_beyond_shared_memory_is_in_files(runtime_dir: Path) -> None:
     """Asking for more than /dev/shm has gives one warning with the numbers, and a store that works."""
-    size = shutil.disk_usage("/dev/shm").free + 100 * MB
+    size = shutil.disk_usage("/dev/shm").total + 100 * MB  # more than is free, whatever others let go
     with pytest.warns(UserWarning, match="/dev/shm has .* free") as caught:
         cluster = Cluster(jray.init(num_cpus=1, object_store_memory=size).address_info)
     assert len(caught) == 1
@@ -95,6 +95,7 @@ def test_a_store_beyond_shared_memory_is_in_files(runtime_dir: Path) -> None:
     assert store_files(cluster) >= 5 * MB
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.skipif(not can_have_mounts_of_its_own(), reason="mounts of one's own are not permitted here")
 def test_64_megabytes_of_shared_memory_as_in_a_container(script: Callable[..., Script]) -> None:
     """With the /dev/shm that Docker gives, everything works, after one warning that tells how to have more."""
@@ -122,13 +123,14 @@ def test_64_megabytes_of_shared_memory_as_in_a_container(script: Callable[..., S
             "unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=64m jray-test /dev/shm && exec "$@"', "-"
         ),
     )  # fmt: skip
-    first, *others = program.finish(50)[0].splitlines()
+    first, *others = program.finish(150)[0].splitlines()
     assert first.startswith("1 ")
     assert "--shm-size" in first
     assert "object_store_memory" in first
     assert others == ["True", "[]"]
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.skipif(not can_have_mounts_of_its_own(), reason="mounts of one's own are not permitted here")
 def test_shared_memory_that_others_filled_is_an_error_and_not_a_crash(script: Callable[..., Script]) -> None:
     """When /dev/shm runs full behind the store's back, put raises ObjectStoreFullError: no SIGBUS, no hang."""
@@ -161,4 +163,4 @@ def test_shared_memory_that_others_filled_is_an_error_and_not_a_crash(script: Ca
             "unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=64m jray-test /dev/shm && exec "$@"', "-"
         ),
     )  # fmt: skip
-    assert program.finish(50)[0].split() == ["full", "full", "10000000"]
+    assert program.finish(150)[0].split() == ["full", "full", "10000000"]

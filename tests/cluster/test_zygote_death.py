@@ -15,8 +15,7 @@ from tests.cluster.processes import Cluster
 
 
 @jray.remote
-def own_pid(after_s: float = 0) -> int:
-    time.sleep(after_s)
+def own_pid() -> int:
     return os.getpid()
 
 
@@ -32,20 +31,20 @@ def test_tasks_run_again_under_a_new_zygote(cluster: Cluster, bench: Bench) -> N
     again = jray.remote(wait).options(max_retries=1).remote()
     once = jray.remote(wait).options(max_retries=0).remote()
     started.wait_for(2)
-    zygote = cluster.zygote().pid
+    zygote = cluster.zygote.pid
     os.kill(zygote, signal.SIGKILL)
     with pytest.raises(WorkerCrashedError, match=f"pid {zygote}"):
         jray.get(once, timeout=20)
     started.wait_for(3)
     gate.open()
     assert jray.get(again, timeout=20) == started.notes()[2]
-    assert cluster.zygote(besides=zygote).pid != zygote
+    assert cluster.zygote.pid != zygote
 
 
 def test_an_idle_cluster_gets_a_new_zygote(cluster: Cluster) -> None:
     """Work that comes after the death runs as if nothing had been."""
     assert jray.get(jray.remote(lambda: 1).remote(), timeout=20) == 1
-    zygote = cluster.zygote()
+    zygote = cluster.zygote
     workers = [worker.pid for worker in cluster.workers(2)]
     zygote.kill()
     wait_gone(zygote.pid, *workers)
@@ -63,7 +62,7 @@ def test_an_actor_restarts_under_a_new_zygote(cluster: Cluster) -> None:
 
     actor = Actor.remote()
     first = jray.get(actor.pid.remote(), timeout=20)
-    cluster.zygote().kill()
+    cluster.zygote.kill()
     wait_gone(first)
     assert jray.get(actor.pid.remote(), timeout=20) != first
 
@@ -81,23 +80,30 @@ def test_what_workers_had_started_goes_with_the_zygote(cluster: Cluster, bench: 
 
     ref = task.remote()
     pids.wait_for(2)
-    cluster.zygote().kill()
+    cluster.zygote.kill()
     with pytest.raises(WorkerCrashedError):
         jray.get(ref, timeout=20)
-    wait_gone(*[pid for pid in pids.notes() if isinstance(pid, int)], timeout=2)
+    wait_gone(*[pid for pid in pids.notes() if isinstance(pid, int)])
 
 
 def test_a_zygote_that_dies_again_and_again_ends_the_cluster(
-    cluster: Cluster, capfd: pytest.CaptureFixture[str], mark: str
+    cluster: Cluster, bench: Bench, capfd: pytest.CaptureFixture[str], mark: str
 ) -> None:
     """What cannot work ends with a word about it, and does not try for ever."""
-    ref = own_pid.options(max_retries=-1).remote(600)
-    dead = 0
-    for _ in range(3):
-        zygote = cluster.zygote(besides=dead)
-        dead = zygote.pid
-        zygote.kill()
+    zygotes = bench.tally()
+
+    @jray.remote(max_retries=-1)
+    def task() -> None:
+        zygotes.add(os.getppid())
+        time.sleep(600)
+
+    ref = task.remote()
+    for count in range(3):
+        zygotes.wait_for(count + 1)
+        zygote = zygotes.notes()[count]
+        assert isinstance(zygote, int)
+        os.kill(zygote, signal.SIGKILL)
     with pytest.raises(RaySystemError, match=r"jray\.init\(\)"):
-        jray.get(ref, timeout=20)
-    wait_until(lambda: not processes_marked(mark), 5, "all ended")
+        jray.get(ref, timeout=50)
+    wait_until(lambda: not processes_marked(mark), what="all ended")
     assert "no worker can run" in capfd.readouterr().err

@@ -27,7 +27,7 @@ def leaves_nothing() -> Iterator[None]:
     """Check after the module that the machine looks as it did before."""
     before = hygiene.look()
     yield
-    hygiene.check_nothing_left(before)
+    hygiene.check_nothing_left(before, PATIENCE_S)
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from jray.compat.alias import SITE
 
 Run = Callable[..., str]
 
+pytestmark = pytest.mark.timeout(240)
+
 
 def test_names_of_ray_are_those_of_jray(run_code: Run) -> None:
     """Every name leads to the very object of jray, so that a class has one identity under both names."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 PROGRAMS = sorted((Path(__file__).parent / "programs").glob("*.py"))
+pytestmark = pytest.mark.timeout(240)
 #: an interpreter that has Ray
 RAY_PYTHON = os.environ.get("JRAY_RAY_PYTHON")
 
@@ -39,7 +40,6 @@ def test_program_on_jray(run: Callable[..., str], program: Path) -> None:
 
 
 @pytest.mark.skipif(RAY_PYTHON is None, reason="JRAY_RAY_PYTHON names no interpreter that has Ray")
-@pytest.mark.timeout(150)
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
 def test_program_on_ray(run: Callable[..., str], program: Path) -> None:
     """Ray says the same."""

@@ -90,6 +90,7 @@ async def test_nothing_can_be_changed(
 
 
 @every_route
+@pytest.mark.promise("T5")
 async def test_without_a_token_nothing_is_told(
     write_head: WriteHead, jp_fetch: Fetch, route: tuple[str, ...]
 ) -> None:
@@ -122,6 +123,7 @@ class DenyJray(Authorizer):
 
 
 @every_route
+@pytest.mark.promise("T5")
 async def test_user_without_the_right_is_refused(
     write_head: WriteHead, jp_serverapp: ServerApp, jp_fetch: Fetch, route: tuple[str, ...]
 ) -> None:
@@ -135,6 +137,7 @@ async def test_user_without_the_right_is_refused(
     assert authorizer.asked == [("read", "jray")]
 
 
+@pytest.mark.promise("T5")
 async def test_cookie_without_its_xsrf_token_changes_nothing(
     write_head: WriteHead, jp_serverapp: ServerApp, jp_fetch: Fetch
 ) -> None:
@@ -148,6 +151,7 @@ async def test_cookie_without_its_xsrf_token_changes_nothing(
 
 
 @pytest.mark.parametrize("jp_base_url", ["/", "/user/x/"])
+@pytest.mark.promise("T5")
 async def test_routes_lie_under_the_base_url(
     write_head: WriteHead, jp_base_url: str, http_server_client: Any, jp_auth_header: dict[str, str]
 ) -> None:

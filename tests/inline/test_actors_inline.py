@@ -171,6 +171,15 @@ def test_calls_of_different_submitters_do_not_wait_for_each_other() -> None:
     assert jray.get(behind) == 2
 
 
+def test_calls_may_overtake_each_other_on_demand() -> None:
+    """With allow_out_of_order_execution a call that is ready doesn't wait for one that isn't."""
+    never = jray.remote(resources={"unheard_of": 1})(lambda: 1).remote()
+    mortal = Mortal.options(allow_out_of_order_execution=True).remote()
+    blocked = mortal.__ray_call__.remote(lambda _, x: x, never)
+    assert jray.get(mortal.add.remote()) == 1
+    assert jray.wait([blocked], timeout=0)[0] == []
+
+
 # -- event loops ------------------------------------------------------------------------------------
 
 

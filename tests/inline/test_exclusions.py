@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 from tests.behaviour import inline_exclusions
@@ -10,6 +11,7 @@ from tests.behaviour import inline_exclusions
 FOLDER = Path(inline_exclusions.__file__).parent
 
 
+@functools.cache
 def names(file: str) -> set[str]:
     tree = ast.parse((FOLDER / file).read_text())
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}

@@ -238,6 +238,42 @@ def test_sys_exit_fails_a_task_and_not_the_process() -> None:
     assert counts["runs"] == 3
 
 
+@pytest.mark.parametrize("ahead", [-1, 1])
+def test_a_stream_that_sys_exit_ended_goes_on_where_it_was(ahead: int) -> None:
+    """What the first run delivered doesn't come twice; what the retry makes beyond it does."""
+    runs: list[int] = []
+    sys.modules["builtins"].__dict__["_jray_runs"] = runs
+    try:
+
+        @jray.remote(max_retries=1, _generator_backpressure_num_objects=ahead)
+        def items() -> Any:
+            runs = sys.modules["builtins"].__dict__["_jray_runs"]
+            runs.append(1)
+            for i in range(5):
+                if len(runs) == 1 and i == 3:
+                    sys.exit(1)
+                yield len(runs), i
+
+        assert jray.get(list(items.remote())) == [(1, 0), (1, 1), (1, 2), (2, 3), (2, 4)]
+    finally:
+        del sys.modules["builtins"].__dict__["_jray_runs"]
+
+
+def test_whoever_has_a_ref_may_cancel_its_task() -> None:
+    """Also where an actor has submitted that."""
+
+    @jray.remote
+    class Owner:
+        def submit(self) -> list[Any]:
+            return [jray.remote(resources={"unheard_of": 1})(lambda: 1).remote()]
+
+    owner = Owner.remote()
+    (ref,) = jray.get(owner.submit.remote())
+    jray.cancel(ref)
+    with pytest.raises(jray.exceptions.TaskCancelledError):
+        jray.get(ref)
+
+
 def test_an_interrupt_goes_through_to_the_user() -> None:
     """KeyboardInterrupt in a task comes out of `.remote()`, and the next task runs."""
 
@@ -366,6 +402,24 @@ def test_the_state_of_what_runs_is_told() -> None:
         assert cluster.rows(kind).total == 1
     with pytest.raises(ValueError, match="kind"):
         cluster.rows("nonsense")
+
+
+def test_calls_without_task_events_are_not_told() -> None:
+    """Of a function, of an actor, of one call: as the option says."""
+
+    @jray.remote(enable_task_events=False)
+    class Silent:
+        def work(self) -> None: ...
+
+    @jray.remote
+    def work() -> None: ...
+
+    silent = Silent.remote()
+    jray.get([silent.work.remote(), work.options(enable_task_events=False).remote()])
+    cluster = current.client.cluster
+    assert cluster.rows("tasks").rows == []
+    jray.get([silent.work.options(enable_task_events=True).remote(), work.options(name="work").remote()])
+    assert sorted(row["name"] for row in cluster.rows("tasks").rows) == ["Silent.work", "work"]
 
 
 def test_a_directory_to_spill_to_is_said_to_have_no_effect(tmp_path: Path) -> None:

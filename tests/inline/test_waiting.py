@@ -123,22 +123,69 @@ def test_a_bounded_generator_is_as_far_ahead_as_it_may_be() -> None:
 
 
 def test_a_generator_that_is_let_go_frees_its_actor() -> None:
-    """A paused method ends when nobody can take its items any more."""
+    """A paused method runs to its end when nobody can take its items any more."""
 
     @jray.remote
     class Plain:
         def items(self) -> Any:
-            try:
-                yield from range(10)
-            finally:
-                self.has_ended = True
+            for i in range(10):
+                self.made = i + 1
+                yield i
 
-        def look(self) -> bool:
-            return self.has_ended
+        def look(self) -> int:
+            return self.made
 
     plain = Plain.remote()
     generator = plain.items.options(_generator_backpressure_num_objects=1).remote()
     looked = plain.look.remote()
     assert jray.wait([looked], timeout=0) == ([], [looked])
     del generator
-    assert jray.get(looked) is True
+    assert jray.get(looked) == 10
+
+
+class Endless:
+    def __init__(self) -> None:
+        self.made = 0
+
+    def items(self) -> Any:
+        while True:
+            self.made += 1
+            yield self.made
+
+    def look(self) -> int:
+        return self.made
+
+
+class EndlessAsync(Endless):
+    async def items(self) -> Any:
+        while True:
+            self.made += 1
+            yield self.made
+
+
+@pytest.mark.parametrize("made_of", [Endless, EndlessAsync])
+def test_a_generator_without_end_that_is_let_go_does_not_hold_up_its_caller(made_of: type) -> None:
+    """It goes on by a few items in each operation."""
+    actor = jray.remote(max_concurrency=2)(made_of).remote()
+    generator = actor.items.options(_generator_backpressure_num_objects=1).remote()
+    assert jray.get(next(generator)) == 1
+    before = jray.get(actor.look.remote())
+    del generator
+    jray.get(jray.remote(lambda: None).remote())
+    assert jray.get(actor.look.remote()) > before
+
+
+def test_get_raises_an_error_behind_what_cannot_come() -> None:
+    """Whatever stands before it in the list: a task that can never run, or a coroutine that is woken later."""
+    never = jray.remote(resources={"unheard_of": 1})(lambda: 1).remote()
+    signal = Signal.remote()
+    waits = signal.wait.remote()
+
+    @jray.remote
+    def fail() -> None:
+        raise ValueError("at once")
+
+    with pytest.raises(ValueError, match="at once"):
+        jray.get([never, waits, fail.remote()])
+    signal.send.remote()
+    assert jray.get(waits) == "woken"

@@ -96,13 +96,13 @@ def test_actors_are_counted_and_have_spans_of_their_own(cells: Cells) -> None:
     good.remote()
     tally = of("Counter.add", 1)
     assert (tally.submitted, tally.finished, tally.is_actor_call) == (20, 20, True)
-    spans = watch().spans(1, 0.0, 1000.0)
+    spans = watch().spans(1, 0.0, 600_000.0)
     assert {(span.actor, span.name, span.calls) for span in spans} == {
         ("Counter", "Counter.add", 20),
         ("", "good", 1),
     }
     assert len({span.worker_id for span in spans}) == 2
-    assert watch().spans(999, 0.0, 1000.0) == []
+    assert watch().spans(999, 0.0, 600_000.0) == []
 
 
 def test_spans_tell_what_failed_and_what_runs(cells: Cells) -> None:
@@ -150,3 +150,20 @@ def test_a_task_that_runs_is_told_that_its_cell_was_stopped(cells: Cells) -> Non
         return stopped.running, jray.get_runtime_context().is_canceled()
 
     assert jray.get(stops_itself.remote()) == (1, True)
+
+
+def test_calls_are_cancelled_by_id_and_by_name(cells: Cells) -> None:
+    """What waits and what is paused; what has ended, or is unknown, is not counted."""
+    generator = items.remote()
+    waits = [good.options(name="greedy", num_gpus=1).remote() for _ in range(3)]
+    done = good.remote()
+    assert watch().cancel([waits[0].task_id().hex(), done.task_id().hex(), "ab" * 24], force=True) == (0, 1)
+    assert watch().cancel(name="greedy", force=False) == (0, 2)
+    for ref in waits:
+        with pytest.raises(jray.exceptions.TaskCancelledError):
+            jray.get(ref)
+    assert watch().cancel(name="items", force=False) == (1, 0)
+    next(generator)
+    with pytest.raises(jray.exceptions.TaskCancelledError):
+        jray.get(next(generator))
+    assert jray.get(done) == 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pytest
 
 from jray._core.machine.accounts import Account, Accounts, Candidates
-from jray._core.resources import NodeResources, ResourceSet
+from jray._core.machine.groups import Group
+from jray._core.resources import Misfit, NodeResources, ResourceSet
 from jray._core.strategies import ANYWHERE, LabelRule, Where
 
 
@@ -108,7 +110,7 @@ def test_affinity_to_a_node_that_is_not_there(is_soft: bool, found: str) -> None
     accounts = plain(a=1, b=1)
     where = Where(node_id=b"x", is_soft=is_soft)
     assert names(accounts.allowed(where)) == found
-    assert (accounts.infeasible_reason(where, ONE_CPU) is None) == is_soft
+    assert (accounts.misfit(where, ONE_CPU) is None) == is_soft
 
 
 def test_soft_affinity_waits_for_its_node_while_that_is_there() -> None:
@@ -153,8 +155,9 @@ def test_labels_that_no_node_has_are_named() -> None:
     """In the words of a clause."""
     accounts = cluster(LABELLED)
     where = Where(hard=(LabelRule("region", ("south",)),), fallbacks=((EAST, HAS_DISK),))
-    reason = accounts.infeasible_reason(where, ONE_CPU)
-    assert reason == (
+    misfit = accounts.misfit(where, ONE_CPU)
+    assert misfit is not None
+    assert misfit.reason == (
         "must run where 'region' is 'south', or where 'region' is 'east' and with the label 'disk', "
         "and no node is such"
     )
@@ -162,9 +165,9 @@ def test_labels_that_no_node_has_are_named() -> None:
 
 def test_a_node_with_the_labels_and_too_little_is_infeasible() -> None:
     """The reason is what it lacks."""
-    reason = cluster(LABELLED).infeasible_reason(Where(hard=(EAST,)), amounts(CPU=9))
-    assert reason is not None
-    assert "9 CPU" in reason
+    misfit = cluster(LABELLED).misfit(Where(hard=(EAST,)), amounts(CPU=9))
+    assert misfit is not None
+    assert "9 CPU" in misfit.needs
 
 
 # -- GPUs -----------------------------------------------------------------------------------------
@@ -203,7 +206,22 @@ def test_what_waits_says_what_is_in_use_and_where() -> None:
 
 def test_without_nodes_everything_waits_for_one() -> None:
     """And with nodes, what none of them has is infeasible by the nearest."""
-    assert Accounts().infeasible_reason(ANYWHERE, ONE_CPU) == "waits for a node to join"
-    reason = plain(a=1, b=2).infeasible_reason(ANYWHERE, amounts(CPU=3))
-    assert reason is not None
-    assert "of 2 nodes the nearest has" in reason
+    assert Accounts().misfit(ANYWHERE, ONE_CPU) == Misfit("needs a node", "there is none yet")
+    misfit = plain(a=1, b=2).misfit(ANYWHERE, amounts(CPU=3))
+    assert misfit is not None
+    assert misfit.needs == "needs 3 CPU"
+    assert misfit.limit.startswith("of 2 nodes the nearest has")
+
+
+def test_what_would_help_is_said_of_bundles_too() -> None:
+    """More for `init`, or a node that joins, makes no bundle larger."""
+    accounts = plain(a=4)
+    group = Group(b"g", [amounts(CPU=1), amounts(CPU=2)], "PACK")
+    placed_at = group.place(accounts.nodes.values())
+    assert placed_at is not None
+    accounts.bundles[b"g"] = placed_at
+    assert accounts.misfit(Where(group=b"g"), amounts(CPU=2)) is None
+    misfit = accounts.misfit(Where(group=b"g", bundle=0), amounts(CPU=2))
+    assert misfit is not None
+    assert misfit.reason == "needs 2 CPU, the bundle has 1 CPU"
+    assert not re.search(r"init|joins", misfit.notice("f"))

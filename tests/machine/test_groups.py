@@ -259,7 +259,7 @@ def test_what_fits_in_no_bundle_is_said() -> None:
     cluster = Cluster(a=4)
     cluster.create(ONE_CPU)
     (said,) = of(Infeasible, cluster.wants(1, amounts(CPU=2), IN_GROUP))
-    assert "the bundle has" in said.reason
+    assert "the bundle has" in said.misfit.limit
 
 
 def test_a_group_waits_for_a_node_that_joins() -> None:

@@ -209,6 +209,11 @@ def magic_shell(shell: InteractiveShell, runtime: FakeRuntime) -> Iterator[Inter
     magics.remove()
 
 
+def _is_picture(message: dict[str, Any]) -> bool:
+    display_id = message["content"].get("transient", {}).get("display_id", "")
+    return str(display_id).startswith("jray-lens")
+
+
 class Kernel:
     """A real kernel and what it says, by the cell that made it say so."""
 
@@ -225,10 +230,12 @@ class Kernel:
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(("JPY_", "JRAY_"))
         }
-        self._manager.start_kernel(env={**inherited, "PYTHONPATH": path, "MPLBACKEND": "agg", **environment})
+        # who asks the cluster waits for all its processes, however slow the machine is
+        fixed = {"PYTHONPATH": path, "MPLBACKEND": "agg", "JRAY_REPORT_TIMEOUT_S": "30"}
+        self._manager.start_kernel(env={**inherited, **fixed, **environment})
         self._client = self._manager.client()
         self._client.start_channels()
-        self._client.wait_for_ready(timeout=60)
+        self._client.wait_for_ready(timeout=100)
         #: messages of the iopub channel so far, by the id of the request they belong to
         self.messages: dict[str, list[dict[str, Any]]] = {}
 
@@ -236,13 +243,13 @@ class Kernel:
         """Send a cell and return the id of its request."""
         return str(self._client.execute(code, allow_stdin=allow_stdin))
 
-    def run(self, code: str, timeout_s: float = 40.0) -> list[dict[str, Any]]:
+    def run(self, code: str, timeout_s: float = 100.0) -> list[dict[str, Any]]:
         """Run a cell to its end and return what it said."""
         request = self.start(code)
         self.wait_idle(request, timeout_s)
         return self.messages[request]
 
-    def wait_idle(self, request: str, timeout_s: float = 40.0) -> None:
+    def wait_idle(self, request: str, timeout_s: float = 100.0) -> None:
         def is_idle() -> bool:
             return any(
                 message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
@@ -251,7 +258,7 @@ class Kernel:
 
         self.wait_until(is_idle, timeout_s)
 
-    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 40.0) -> None:
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 100.0) -> None:
         """Read messages until *condition* holds."""
         deadline = time.monotonic() + timeout_s
         while not condition():
@@ -275,11 +282,23 @@ class Kernel:
     def errors(self, request: str) -> list[dict[str, Any]]:
         return [m["content"] for m in self.messages.get(request, ()) if m["msg_type"] == "error"]
 
+    def shown(self, request: str) -> list[dict[str, Any]]:
+        """Return the messages with what appeared or was updated there, but for those of `pictures`."""
+        return [message for message in self._shown(request) if not _is_picture(message)]
+
+    def pictures(self, request: str) -> list[dict[str, Any]]:
+        """Return the messages that show how far its work is, which come if that takes longer than a second."""
+        return [message for message in self._shown(request) if _is_picture(message)]
+
+    def _shown(self, request: str) -> list[dict[str, Any]]:
+        kinds = ("display_data", "update_display_data", "execute_result")
+        return [message for message in self.messages.get(request, ()) if message["msg_type"] in kinds]
+
     def displays(self, request: str) -> list[dict[str, Any]]:
         return [
-            m["content"]["data"]
-            for m in self.messages.get(request, ())
-            if m["msg_type"] in ("display_data", "execute_result")
+            message["content"]["data"]
+            for message in self.shown(request)
+            if message["msg_type"] != "update_display_data"
         ]
 
     def tell(self, comm_id: str, content: dict[str, Any]) -> None:

@@ -25,6 +25,8 @@ class FakeEngine:
         #: (cell, force) of each stop, and what it finds
         self.stops: list[tuple[int, bool]] = []
         self.found = Stopped(0, 0)
+        #: (ids, name, force) of each demand to cancel tasks
+        self.asked_to_cancel: list[tuple[list[str], str | None, bool]] = []
         self.cancelled: list[tuple[ObjectRef[Any], bool]] = []
         self.freed: list[ObjectRef[Any]] = []
         self.used = 0.0
@@ -37,12 +39,25 @@ class FakeEngine:
             actor_names=lambda _: self.names,
         )
         self.watch = SimpleNamespace(
-            tallies=lambda: self.tallied, demands=lambda: self.waiting_for, stop=self._stop
+            tallies=lambda: self.tallied,
+            demands=lambda: self.waiting_for,
+            stop=self._stop,
+            cancel=self._cancel_tasks,
         )
 
     def _stop(self, cell: int, *, force: bool) -> Stopped:
         self.stops.append((cell, force))
         return self.found
+
+    def _cancel_tasks(self, task_ids: Any = (), *, name: str | None = None, force: bool) -> Stopped:
+        self.asked_to_cancel.append((list(task_ids), name, force))
+        states = [
+            row["state"]
+            for row in self.rows["tasks"]
+            if (row["task_id"] in task_ids or row["name"] == name)
+            and row["state"] not in {"FINISHED", "FAILED"}
+        ]
+        return Stopped(states.count("RUNNING"), len(states) - states.count("RUNNING"))
 
     def cancel(self, target: ObjectRef[Any], *, force: bool, recursive: bool) -> None:
         assert recursive

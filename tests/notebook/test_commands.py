@@ -13,13 +13,15 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 from jray._core.engine import Demand, Stopped, Tally
-from jray._core.refs import INLINE, ObjectRef
+from jray._core.refs import ObjectRef
+from jray.actor import ActorHandle, ActorMeta
+from jray.exceptions import RaySystemError
 from jray.notebook import doctor
 from jray.notebook.cells import CellTable
 from jray.notebook.command_table import COMMANDS
 from jray.notebook.context import Context
 from jray.notebook.listing import Listing
-from tests.notebook.fake_engine import FakeEngine
+from tests.notebook.fake_engine import JOB, FakeEngine
 
 
 class Desk:
@@ -323,17 +325,18 @@ def test_cancel_of_all_stops_every_cell(desk: Desk, capsys: pytest.CaptureFixtur
 
 def test_cancel_by_name_id_and_variable(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     """A function means its open tasks, the beginning of an id one, a variable what it holds."""
-    runs = desk.engine.task(1, "f", "RUNNING")
+    desk.engine.task(1, "f", "RUNNING")
     waits = desk.engine.task(2, "f", "PENDING_NODE_ASSIGNMENT")
     other = desk.engine.task(3, "g", "RUNNING")
     done = desk.engine.task(4, "f", "FINISHED")
     desk.run("cancel f")
-    assert {ref for ref, _ in desk.engine.cancelled} == {runs, waits}
+    assert desk.engine.asked_to_cancel.pop() == ([], "f", False)
     assert "1 running and 1 waiting tasks" in capsys.readouterr().out
-    desk.engine.cancelled.clear()
     desk.run("cancel 0303 --force")
-    assert desk.engine.cancelled == [(other, True)]
-    desk.engine.cancelled.clear()
+    assert desk.engine.asked_to_cancel.pop() == ([other.task_id().hex()], None, True)
+    assert "cancelled 1 running task" in capsys.readouterr().out
+    desk.run("cancel 0404")
+    assert "nothing was running or waiting" in capsys.readouterr().out
     desk.names["refs"] = [waits, done]
     desk.run("cancel refs")
     assert desk.engine.cancelled == [(waits, False)]
@@ -342,13 +345,16 @@ def test_cancel_by_name_id_and_variable(desk: Desk, capsys: pytest.CaptureFixtur
     assert desk.engine.cancelled == [(waits, False)]
 
 
-def test_cancel_tells_what_it_cannot_reach(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    """A task that another process has submitted is that one's to cancel."""
-    ref = desk.engine.task(1, "f", "RUNNING")
-    ref._state = INLINE  # no reference of this process is without a value
-    desk.run("cancel f")
-    assert "1 task of other processes goes on" in capsys.readouterr().out
-    assert desk.engine.cancelled == []
+def test_cancel_tells_what_it_cannot_reach(desk: Desk) -> None:
+    """An engine that cancels by refs alone says so."""
+    desk.engine.task(1, "f", "RUNNING")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise NotImplementedError("Only by its ref.")
+
+    desk.engine.watch.cancel = refuse
+    with pytest.raises(UsageError, match="Only by its ref"):
+        desk.run("cancel f")
 
 
 @pytest.mark.parametrize(
@@ -424,13 +430,80 @@ def test_why_of_what_waits_in_get_names_its_children(desk: Desk) -> None:
 def test_why_of_what_ended_is_how(desk: Desk) -> None:
     """Done, or failed with what; equal ones are counted."""
     refs = [desk.engine.task(n, "f", "FINISHED") for n in (1, 2)]
-    refs.append(desk.engine.task(3, "f", "FAILED", error_message="a\nKeyError: 'x'"))
+    refs.append(desk.engine.task(3, "f", "FAILED", error_message="jray::f()\n  a\nKeyError: 'x'"))
     desk.names["refs"] = refs
     rows = desk.table("why refs").rows
     assert [(row["count"], row["reason"]) for row in rows] == [
         (2, "it is done"),
         (1, "it failed: KeyError: 'x'"),
     ]
+
+
+CRASH = (
+    "The actor A is dead: its process died.\nIts process exited with status 3.\n\tclass_name: A\n\tpid: 682"
+    "\nLast lines of its stderr:\n  the end"
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ('jray::f() (pid=1, ip=h)\n  File "x", line 2, in f\n    raise\nValueError: a\nb', "ValueError: a b"),
+        (CRASH, "The actor A is dead: its process died. Its process exited with status 3."),
+        (
+            f"jray::dep()\n  At least one of the input arguments:\njray.exceptions.ActorDiedError: {CRASH}",
+            "jray.exceptions.ActorDiedError: The actor A is dead: its process died. Its process exited with status 3.",
+        ),
+        ("jray::f() (pid=1, ip=h)\nValueError: no", "ValueError: no"),
+        ("The worker (pid 9) was killed by SIGKILL while it ran task f.", None),
+    ],
+)
+def test_why_of_what_failed_is_what_its_error_says(desk: Desk, message: str, said: str | None) -> None:
+    """Without the traceback before it, and without the facts about a process after it."""
+    desk.engine.task(1, "f", "FAILED", error_message=message)
+    assert reason(desk, "why f") == f"it failed: {message if said is None else said}"
+    assert desk.table("tasks --failed").rows[0]["error"] == (message if said is None else said)
+
+
+def test_why_takes_several_names(desk: Desk) -> None:
+    """An expression with spaces is one all the same; a name that means nothing is named."""
+    desk.names["refs"] = [desk.engine.task(1, "f", "FINISHED"), desk.engine.task(2, "g", "FINISHED")]
+    desk.names["x"] = desk.engine.task(3, "h", "FINISHED")
+    assert [row["what"] for row in desk.table("why refs[ 1 ]")] == ["g()"]
+    assert [row["what"] for row in desk.table("why x refs[0]")] == ["h()", "f()"]
+    with pytest.raises(UsageError, match=r"^'bogus' is no variable"):
+        desk.run("why x bogus")
+
+
+def test_why_of_actors_counts_those_that_are_to_come_as_not_done(desk: Desk) -> None:
+    """One that lives or is dead is asked about, and waits for nothing."""
+    desk.engine.actor(1, "Old", "DEAD", death_cause="its process died: it exited with status 3")
+    client = types.SimpleNamespace(actors={})
+    for number, why in ((1, "it exited with status 3"), (9, "this cluster does not know it")):
+        actor_id = bytes([number]) * 12 + JOB
+        client.actors = {actor_id: None}
+        desk.names["a"] = ActorHandle(client, actor_id, ActorMeta("Old", {}, 0, -1), None)
+        assert desk.table("why a").title == "1 actor"
+        assert why in reason(desk, "why a")
+    assert desk.table("why").title == "Nothing waits."
+
+
+def test_a_cluster_that_is_gone_is_said_by_every_command_without_frames(desk: Desk) -> None:
+    """And the doctor says what to do."""
+
+    def gone(*_: Any, **__: Any) -> Any:
+        raise RaySystemError("The connection is lost. Call jray.init().")
+
+    desk.engine.cluster = types.SimpleNamespace(
+        rows=gone, nodes=gone, resources=gone, available=gone, actor_names=gone
+    )
+    for line in ("tasks", "actors", "objects", "nodes", "memory", "why", "why x"):
+        with pytest.raises(UsageError, match=r"^The connection is lost\. Call jray\.init\(\)\.$"):
+            desk.run(line)
+    table = desk.table("doctor")
+    (row,) = [row for row in table if row["name"] == "cluster"]
+    assert (row["result"], row["text"]) == ("warn", "The connection is lost")
+    assert "cluster: Call jray.init()." in table.notes
 
 
 def test_why_without_an_argument_lists_what_is_open(desk: Desk) -> None:

@@ -10,6 +10,8 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from jray import compat
 
+pytestmark = pytest.mark.timeout(300)
+
 
 def test_a_notebook_written_for_ray_runs(kernel: Any) -> None:
     """After the magic `import ray` gives jray to the notebook and to tasks, also where a cluster runs already."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 FAILING = """
     @jray.remote
@@ -40,7 +40,7 @@ def converse(kernel: Any, code: str, *answers: str) -> str:
     """Run a cell that asks for commands, give these, and return what it said."""
     request = str(kernel.start(code))
     for answer in answers:
-        kernel._client.get_stdin_msg(timeout=40)
+        kernel._client.get_stdin_msg(timeout=100)
         kernel._client.input(answer)
     kernel.wait_idle(request)
     return str(kernel.text(request))

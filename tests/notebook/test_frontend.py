@@ -11,6 +11,8 @@ import pytest
 import jray.notebook
 from jray._core.frontend import Output, OutputKind, TerminalFrontend, get_frontend, set_frontend
 
+pytestmark = pytest.mark.timeout(300)  # some start a kernel
+
 
 def said(text: str, kind: str = OutputKind.STDOUT, task: str = "t") -> Output:
     return Output(0, kind, text, None, "f", 7, task)
@@ -101,7 +103,7 @@ def test_lines_from_threads_go_to_the_cell_that_they_are_stamped_with(kernel: An
     assert kernel.text(first).splitlines() == [f"first {n}" for n in range(1000)]
     assert kernel.text(second).splitlines() == [f"second {n}" for n in range(1000)]
     streams = [m for m in kernel.messages[second] if m["msg_type"] == "stream"]
-    assert len(streams) < 100
+    assert len(streams) < 500
 
 
 def test_the_cell_s_own_prints_keep_their_place(kernel: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 # A kernel and a cluster take seconds to start; the tests of this file share them.
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
@@ -36,48 +36,57 @@ def shown(session: Any, code: str) -> str:
     return str(found["text/plain"])
 
 
+class Held:
+    """Tasks of the kernel that run until a file is there; each leaves a mark when it begins."""
+
+    def __init__(self, session: Any, gate: Path) -> None:
+        self._session = session
+        self.gate = gate
+        run(
+            session,
+            f"""
+            gate = {str(gate)!r}
+            @jray.remote
+            def hold(*arguments):
+                open(f'{{gate}}-{{os.getpid()}}', 'w').close()
+                while not os.path.exists(gate):
+                    time.sleep(0.02)
+                return bytes(2_000_000)
+            """,
+        )
+
+    def wait_running(self, count: int) -> None:
+        self._session.wait_until(lambda: len(list(self.gate.parent.glob(f"{self.gate.name}-*"))) >= count)
+
+
 @pytest.fixture
-def held(session: Any, tmp_path: Path) -> Iterator[str]:
-    """A file that tasks wait for; at the end it is there."""
-    gate = tmp_path / "gate"
+def held(session: Any, tmp_path: Path) -> Iterator[Held]:
+    """Tasks to come that are held; at the end none of them is left."""
+    made = Held(session, tmp_path / "gate")
+    yield made
+    made.gate.touch()
+    run(session, "%jray cancel --all")
     run(
         session,
-        f"""
-        gate = {str(gate)!r}
-        @jray.remote
-        def hold(*arguments):
-            while not os.path.exists(gate):
-                time.sleep(0.02)
-            return bytes(2_000_000)
+        """
+        from jray._core.refs import current
+        while any(tally.submitted > tally.ended for tally in current.client.watch.tallies()):
+            time.sleep(0.02)
         """,
     )
-    yield str(gate)
-    gate.touch()
-    run(session, "%jray cancel --all")
 
 
-RUNS = """
-import jray.util.state
-deadline = time.monotonic() + 20
-def names_running():
-    return [row['name'] for row in jray.util.state.list_tasks(filters=[('state', '=', 'RUNNING')])]
-while names_running().count('hold') < {}:
-    assert time.monotonic() < deadline, jray.util.state.list_tasks()
-    time.sleep(0.02)
-"""
-
-
-def test_tasks_carry_the_number_of_their_cell(session: Any, held: str) -> None:
+def test_tasks_carry_the_number_of_their_cell(session: Any, held: Held) -> None:
     """The table says In[n] as the notebook does, and the same n chooses them."""
     run(session, "first = hold.remote()\ncell = f'In[{len(In) - 1}]'")
-    run(session, RUNS.format(1))
+    held.wait_running(1)
     run(session, "table = %jray tasks --state running --all")
     assert shown(session, "[(row['name'], row['cell'] == cell) for row in table]") == "[('hold', True)]"
     run(session, "chosen = %jray tasks --cell {cell} --all")
     assert shown(session, "len(chosen)") == "1"
 
 
-def test_why_names_what_is_waited_for(session: Any, held: str) -> None:
+def test_why_names_what_is_waited_for(session: Any, held: Held) -> None:
     """Arguments, resources with those that hold them, an actor that cannot start."""
     run(
         session,
@@ -88,7 +97,7 @@ def test_why_names_what_is_waited_for(session: Any, held: str) -> None:
         running = [hold.remote(), hold.remote()]
         """,
     )
-    run(session, RUNS.format(2))
+    held.wait_running(2)
     run(session, "third, after, patient = hold.remote(), hold.remote(running[0]), Patient.remote()")
     assert "it runs for" in shown(session, "%jray why running[0]")
     assert "it waits for its arguments: hold() In[" in shown(session, "%jray why after")
@@ -101,14 +110,14 @@ def test_why_names_what_is_waited_for(session: Any, held: str) -> None:
     run(session, "del patient, up")
 
 
-def test_cancel_of_a_cell_leaves_others_alone(session: Any, held: str) -> None:
+def test_cancel_of_a_cell_leaves_others_alone(session: Any, held: Held) -> None:
     """It says what was running and waiting, and another cell's task goes on."""
     run(session, "other = hold.remote()")
     run(session, "mine = [hold.remote() for _ in range(3)]\ncell = f'In[{len(In) - 1}]'")
-    run(session, RUNS.format(2))
+    held.wait_running(2)
     request = run(session, "%jray cancel {cell}")
     assert session.text(request) == "jray: cancelled 1 running and 2 waiting tasks.\n"
-    ended = "all(isinstance(ref.exception(20), jray.exceptions.TaskCancelledError) for ref in mine)"
+    ended = "all(isinstance(ref.exception(30), jray.exceptions.TaskCancelledError) for ref in mine)"
     assert shown(session, ended) == "True"
     assert shown(session, "other.status()") == "'RUNNING'"
     assert session.text(run(session, "%jray cancel other")) == "jray: cancelled 1 running task.\n"

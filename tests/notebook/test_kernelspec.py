@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SPEC = ROOT / "jupyter-config" / "kernels" / "jray"
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 def test_the_wheel_is_told_to_bring_it() -> None:

@@ -35,9 +35,13 @@ def span(
     actor: str = "",
     calls: int = 1,
     failed: int = 0,
+    bringing_ms: float = 0.0,
+    submitted_ms: float | None = None,
 ) -> Span:
     busy_ms = 0.0 if end_ms is None else end_ms - start_ms
-    return Span(worker, 7, actor, name, 1, start_ms, end_ms, calls, failed, busy_ms)
+    return Span(
+        worker, 7, actor, name, 1, start_ms, end_ms, calls, failed, busy_ms, bringing_ms, submitted_ms
+    )
 
 
 def tally(
@@ -290,6 +294,79 @@ def test_the_timeline_shows_failures_in_red_and_what_runs_as_open() -> None:
     assert re.search(r">0 s</text>.*>1 s</text>.*>2 s</text>", page)
 
 
+def drawn(*spans: Span) -> str:
+    timeline = Timeline(0)
+    timeline.add(spans, asked_ms=1000)
+    return Picture("In[1]", (), Counts("", submitted=3), lanes=timeline.lanes(), now_ms=1000).html()
+
+
+def test_a_call_has_a_part_for_waiting_one_for_its_arguments_and_one_for_running() -> None:
+    """A line, a bar of half the height and a whole one, each as long as it took; and what they mean."""
+    page = drawn(span(200, 1000, submitted_ms=0, bringing_ms=300))
+    ((line_start, line_end),) = re.findall(r'<path d="M([\d.]+) [\d.]+H([\d.]+)" stroke-width', page)
+    (call,) = re.findall(r"<g><title>.*?</g>", page)
+    rects = re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)" height="([\d.]+)"', call)
+    (brought, runs) = [tuple(map(float, found)) for found in rects]
+    whole = brought[1] + runs[1]
+    assert float(line_end) == brought[0]
+    assert float(line_end) - float(line_start) == pytest.approx(whole / 4, rel=0.02)
+    assert brought[1] == pytest.approx(whole * 3 / 8, rel=0.02)
+    assert runs[0] == pytest.approx(brought[0] + brought[1], abs=0.2)
+    assert brought[2] * 2 == runs[2]
+    assert ">waits</text>" in page
+    assert ">gets code and arguments</text>" in page
+    assert (
+        "f: 800 ms, 300 ms of it to get code and arguments, from 200 ms, waited 200 ms before, pid 7" in page
+    )
+
+
+def test_a_part_of_a_call_that_runs_is_drawn_too() -> None:
+    page = drawn(span(200, None, submitted_ms=0, bringing_ms=300))
+    assert (
+        "f: running for 800 ms, 300 ms of it to get code and arguments, from 200 ms, waited 200 ms before"
+        in page
+    )
+    assert 'path opacity=".55"' in page
+    assert ">waits</text>" in page
+
+
+def test_that_a_call_waits_while_its_worker_runs_others_is_not_drawn() -> None:
+    """All calls of a loop wait from the first moment on: what is seen is when a worker had nothing to do."""
+    page = drawn(span(0, 500, submitted_ms=0), span(500, 700, submitted_ms=0), span(900, 950, submitted_ms=0))
+    (waits,) = re.findall(r'<path d="([^"]*)" stroke-width', page)
+    assert waits.count("M") == 1
+    assert "waited 900 ms before" in page
+
+
+def test_calls_without_parts_have_no_legend_and_short_ones_together_are_one_bar() -> None:
+    assert "waits</text>" not in drawn(span(0, 500, submitted_ms=0))
+    page = drawn(span(0, 500, calls=10, bringing_ms=300, submitted_ms=0))
+    assert page.count("<title>") == 1
+    assert "10 calls, 500 ms, 300 ms of it to get code and arguments, from 0 ms, pid 7" in page
+    assert "gets code and arguments</text>" not in page
+
+
+def test_a_large_picture_loses_words_then_parts_then_bars() -> None:
+    """Whatever it loses, the bars that are left are whole."""
+    timeline = Timeline(0)
+    timeline.add(
+        [
+            span(n * 1000 + 300, n * 1000 + 900, submitted_ms=n * 1000, bringing_ms=200, worker=f"w{n % 3}")
+            for n in range(90)
+        ],
+        asked_ms=90_000,
+    )
+    whole = Picture("In[1]", (), Counts("", submitted=90), lanes=timeline.lanes(), now_ms=90_000)
+    size = len(whole.html(10**6).encode())
+    parted = whole.html(size - 1)
+    assert "<title>" not in parted
+    assert "waits</text>" in parted
+    plain = whole.html(len(parted.encode()) - 1)
+    assert "waits</text>" not in plain
+    assert plain.count('height="13.0"') == 90
+    assert whole.html(len(plain.encode()) - 1).count('height="13.0"') == 45
+
+
 def test_a_cell_that_runs_on_a_worker_is_named_once() -> None:
     row = Counts("In[4]", submitted=1, running=1)
     assert Picture("In[4]", (row,), row).html().count("In[4]") == 1
@@ -313,6 +390,10 @@ def test_what_work_cost_is_told_only_where_it_is_known() -> None:
     assert cost_line(total, known, names, 3.2) == "200 tasks in 3.2 s, 12.4 s of work on 4 workers: 3.9x"
     assert cost_line(total, None, names, 3.2) == "200 tasks in 3.2 s"
     # a task that waits for tasks of its own works no more than these
+    needy = dataclasses.replace(known, bringing_ms=3000)
+    assert cost_line(total, needy, names, 3.2) == (
+        "200 tasks in 3.2 s, 12.4 s of work on 4 workers (3.0 s of it to get code and arguments): 3.9x"
+    )
     merged = dataclasses.replace(known, busy_ms=None)
     assert cost_line(total, merged, names, 3.2) == "200 tasks in 3.2 s"
     nested = Work(calls=200, busy_ms=1, workers=4, names=frozenset({"f", "inner"}))
@@ -391,9 +472,11 @@ class Watch:
 
     def __init__(self) -> None:
         self.counts: dict[int, list[Tally]] = {}
+        self.counted = 0
         self.asked = 0
 
     def tallies(self, cell: int | None = None) -> list[Tally]:
+        self.counted += 1
         return [t for number, found in self.counts.items() if cell in {None, number} for t in found]
 
     def spans(self, cell: int | None, since_ms: float, resolution_ms: float) -> list[Span]:
@@ -429,7 +512,8 @@ class Stage:
         self.watch.counts[cell] = [dataclasses.replace(tally, cell=cell) for tally in found]
 
     def is_asleep(self) -> bool:
-        return all(watched.due_s is None for watched in self.lens._watched.values())
+        with self.lens._looking:  # between two looks
+            return all(watched.due_s is None for watched in self.lens._watched.values())
 
 
 @pytest.fixture
@@ -440,6 +524,7 @@ def make_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Stage]
     monkeypatch.setattr(view, "LOOK_S", 0.025)
     monkeypatch.setattr(view, "FIRST_S", 0.0)  # whatever is shown took long enough to be timed
     monkeypatch.setattr(view, "_RAREST_LOOK_S", 0.1)
+    monkeypatch.setattr(view, "STUCK_S", 600.0)  # and none so long that its reason is asked for
     stages: list[Stage] = []
     before = current.client
 
@@ -451,7 +536,11 @@ def make_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Stage]
     for stage in stages:
         stage.lens.close()
     current.client = before
-    assert not [thread for thread in threading.enumerate() if thread.name == "jray-lens"]
+    wait_until(lambda: not threads())
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "jray-lens"]
 
 
 def test_work_that_takes_long_is_shown_once_and_updated_to_its_end(make_stage: Callable[..., Stage]) -> None:
@@ -497,11 +586,31 @@ def test_quick_work_is_not_shown_and_then_nothing_is_looked_at(make_stage: Calla
     wait_until(lambda: stage.screen.shown)
 
 
+def submits_late(stage: Stage, cell: int, found: Tally) -> None:
+    """Tell of work, submit it some looks later, and wait until it is shown."""
+    assert stage.screen.listener is not None
+    stage.screen.listener.told_of_work(cell)
+    before, shown = stage.watch.counted, len(stage.screen.shown)
+    wait_until(lambda: stage.watch.counted > before + 3)
+    stage.submits(cell, found)
+    wait_until(lambda: len(stage.screen.shown) > shown)
+
+
+def test_what_is_submitted_long_after_it_was_told_is_shown(make_stage: Callable[..., Stage]) -> None:
+    """As what takes long to be pickled is; also where the cell had other work before."""
+    stage = make_stage()
+    cell = stage.enter()
+    submits_late(stage, cell, tally(submitted=1, running=1))
+    stage.submits(cell, tally(submitted=1, finished=1))
+    wait_until(stage.is_asleep)
+    submits_late(stage, cell, tally(submitted=2, finished=1, running=1))
+
+
 def test_a_cell_without_work_starts_no_thread(make_stage: Callable[..., Stage]) -> None:
     stage = make_stage()
     stage.enter()
     stage.lens.left()
-    assert not [thread for thread in threading.enumerate() if thread.name == "jray-lens"]
+    assert threads() == []
 
 
 def test_nothing_new_is_no_update(make_stage: Callable[..., Stage]) -> None:
@@ -510,10 +619,8 @@ def test_nothing_new_is_no_update(make_stage: Callable[..., Stage]) -> None:
     cell = stage.enter()
     stage.submits(cell, tally(submitted=3))
     wait_until(lambda: stage.screen.shown)
-    looks = []
-    whole = stage.watch.tallies
-    stage.watch.tallies = lambda cell=None: looks.append(1) or whole(cell)  # type: ignore[method-assign,func-returns-value]
-    wait_until(lambda: len(looks) > 6)
+    before = stage.watch.counted
+    wait_until(lambda: stage.watch.counted > before + 6)
     assert len(stage.screen.shown) == 1
 
 
@@ -526,8 +633,8 @@ def test_a_cluster_that_is_left_leaves_a_right_last_state(make_stage: Callable[.
     stage.watch.counts[cell] = [tally(submitted=5, finished=3)]
     current.client = None
     stage.lens.left()
-    wait_until(lambda: "2 cancelled" in stage.screen.last())
-    assert "5 tasks in" in stage.screen.last()
+    wait_until(lambda: "5 tasks in" in stage.screen.last())
+    assert "2 cancelled" in stage.screen.last()
     assert "the cluster was shut down before this ended" in stage.screen.last()
     wait_until(stage.is_asleep)
 

@@ -136,7 +136,7 @@ def test_a_peek_is_shown_as_tables_and_a_picture(showing: Showing) -> None:
     assert "ValueError: &lt;b&gt;no" in showing.of(Peek(FAILED))["text/html"]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_in_a_kernel(kernel: Any) -> None:
     """A ref shows its type and cell; an actor whose class was defined again says so until it is made again."""
 

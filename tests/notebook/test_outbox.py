@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jray._core.frontend import Output, OutputKind
@@ -148,6 +148,7 @@ pieces = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(pieces)
 def test_nothing_is_lost_or_reordered(writes: list[tuple[str, int, str, bool]]) -> None:
     """Whatever the writes and the moments of taking: each task's text arrives in order, its lines whole."""

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jray.notebook.panel
 from jray._core.engine import Tally
+from jray._core.frontend import Output, OutputKind
 from jray.notebook.panel import Panel, model
 from jray.notebook.panel.feed import ANY_VIEW, DISCONNECTED, MOST_SHARE, PRESUMED_S, SHORTEST_S, Feed
 from jray.notebook.panel.model import MOST_BYTES, Request, Row, Snapshot
+from jray.notebook.panel.reading import Reader
+from jray.notebook.task_logs import TaskLogs
 
 FOLDER = Path(jray.notebook.panel.__file__).parent
 
@@ -49,6 +55,7 @@ requests = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(rows, requests, rows, requests, st.sampled_from(["", "gone"]))
 def test_applying_a_difference_gives_the_new_state(
     old: tuple[Row, ...], was: Request, new: tuple[Row, ...], wanted: Request, ribbon: str
@@ -60,6 +67,7 @@ def test_applying_a_difference_gives_the_new_state(
     assert model.diff(after, after) == {}
 
 
+@settings(deadline=None)
 @given(rows, st.integers(1200, 4000))
 def test_parts_together_are_the_change_and_each_is_small(drawn: tuple[Row, ...], most_bytes: int) -> None:
     change = model.diff({}, model.view_of(Snapshot("tasks", drawn), Request()))
@@ -166,6 +174,51 @@ def test_only_own_finished_objects_can_be_freed() -> None:
     assert rows_of[0].cells["size"] is None
 
 
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    logs = TaskLogs(lambda: str(tmp_path))
+    yield Reader(label, logs)
+    logs.close()
+
+
+def wrote(reader: Reader, task_id: str, text: str) -> None:
+    assert reader._task_logs is not None
+    reader._task_logs.add(Output(3, OutputKind.STDOUT, text, None, "f", 9, task_id))
+
+
+def test_logs_are_shown_by_task_whole_where_they_are_expanded(reader: Reader, tmp_path: Path) -> None:
+    engine: Any = None
+    wrote(reader, "aa" * 24, "one\ntwo\n")
+    wrote(reader, "bb" * 24, "other\n")
+    snapshot = reader.logs(engine, ())
+    assert [dict(row.cells) for row in snapshot.rows] == [
+        {"process": "f bbbbbbbb", "cell": "In[3]", "size": 6, "line": "other"},
+        {"process": "f aaaaaaaa", "cell": "In[3]", "size": 8, "line": "two"},
+    ]
+    key = snapshot.rows[1].key
+    wrote(reader, "aa" * 24, "three\n")
+    under = [row.cells["line"] for row in reader.logs(engine, (key,)).rows if row.parent == key]
+    assert under == ["one", "two", "three"]
+    wrote(reader, "aa" * 24, "".join(f"{n}\n" for n in range(1000)))
+    found = reader.logs(engine, (key,))
+    assert [row.cells["line"] for row in found.rows if row.parent == key] == [
+        str(n) for n in range(800, 1000)
+    ]
+    assert found.notes == ("The last 200 lines of each task; %jray logs ID has all of them.",)
+    assert found.table().rows[0]["line"] == "999"
+
+
+def test_where_no_tasks_output_is_kept_the_workers_last_lines_are_shown(
+    reader: Reader, tmp_path: Path
+) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "worker-12.log").write_text("from C\n\nmore\n", encoding="utf-8")
+    engine: Any = SimpleNamespace(whereabouts=lambda: SimpleNamespace(session_dir=str(tmp_path)))
+    snapshot = reader.logs(engine, ())
+    assert [row.cells["line"] for row in snapshot.rows] == ["from C", "more"]
+    assert [column.key for column in snapshot.columns()] == ["process", "line"]
+
+
 def test_a_request_that_makes_no_sense_says_what_would() -> None:
     with pytest.raises(ValueError, match="no tab 'taks', but tasks, actors"):
         Request.from_json({"tab": "taks"})
@@ -221,7 +274,11 @@ class World:
     def objects(self, engine: Any) -> Snapshot:
         raise AssertionError("nobody looks at it")
 
-    nodes = logs = objects
+    nodes = groups = objects
+
+    def logs(self, engine: Any, expanded: Any) -> Snapshot:
+        self._read(f"logs {','.join(expanded)}".strip())
+        return Snapshot("logs")
 
     # for the tests
 
@@ -354,6 +411,15 @@ def test_expanding_asks_for_single_tasks_at_once(world: World) -> None:
     assert [what for what, _ in world.reads if what.startswith("ask")] == ["ask", "ask :f"]
 
 
+def test_expanding_asks_for_what_a_task_wrote_at_once(world: World) -> None:
+    world.look(tab="logs")
+    world.run(30)
+    world.reads.clear()
+    world.look(tab="logs", expanded=["log:x"])
+    world.feed.turn()
+    assert [what for what, _ in world.reads] == ["logs log:x"]
+
+
 def test_after_shutdown_the_last_state_stays_and_a_new_cluster_takes_over(world: World) -> None:
     world.look(tab="actors")
     world.run(1)
@@ -380,6 +446,105 @@ def test_an_engine_that_fails_is_named_and_tried_again(world: World) -> None:
     world.error = None
     world.run(10)
     assert world.state()["ribbon"] == ""
+
+
+def test_a_defect_in_reading_a_tab_is_said_there_and_nowhere_else(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The tab shows what it last did, the others go on, it is tried again, and logged once."""
+    world.tallies = [Tally(1, "f", submitted=1)]
+    world.look("one", tab="actors")
+    world.look("two")
+    world.run(1)
+    row: dict[str, Any] = {}
+    monkeypatch.setattr(world, "actors", lambda _: row["class_name"])
+    world.tallies = [Tally(1, "f", submitted=2)]
+    world.run(60)
+    ribbon = world.state("one")["ribbon"]
+    assert ribbon.startswith(
+        "Reading the tab Actors failed: KeyError: 'class_name'. This is a defect of jray"
+    )
+    assert "\n" not in ribbon
+    assert world.state("one")["order"] == ["a"]
+    assert world.state("two")["ribbon"] == ""
+    assert world.state("two")["rows"][":f"]["cells"]["total"] == 2
+    assert len(caplog.records) == 1
+    monkeypatch.undo()
+    world.run(60)
+    assert world.state("one")["ribbon"] == ""
+
+
+def test_calls_of_this_process_are_counted_also_when_others_cannot_be_asked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world, "ask_tasks", lambda *_: 1 // 0)
+    world.look()
+    for n in range(20):
+        world.tallies = [Tally(1, "f", submitted=n + 1)]
+        world.run(1)
+        assert world.state()["ribbon"].startswith("Asking for tasks failed: ZeroDivisionError")
+    assert world.state()["rows"][":f"]["cells"]["total"] == 20
+
+
+def test_a_defect_in_the_model_is_said_and_the_other_views_go_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.look("one", tab="actors")
+    world.look("two", tab="actors", filter="x")
+    world.run(1)
+    view_of = model.view_of
+
+    def broken(snapshot: Snapshot, request: Request, ribbon: str = "") -> dict[str, Any]:
+        if request.filter:
+            raise TypeError("not\nthis")
+        return view_of(snapshot, request, ribbon)
+
+    monkeypatch.setattr(model, "view_of", broken)
+    world.actor_names = ["a", "x"]
+    world.run(10)
+    assert world.state("one")["order"] == ["a", "x"]
+    assert world.state("two")["ribbon"].startswith("Showing the tab Actors failed: TypeError: not. This")
+    monkeypatch.undo()
+    world.run(10)
+    assert (world.state("two")["ribbon"], world.state("two")["order"]) == ("", ["x"])
+
+
+def test_no_defect_ends_the_thread(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even one in the feed itself: whoever looks is told, and the next turn is taken."""
+    said = threading.Event()
+    turns = threading.Semaphore(0)
+
+    def send(message: dict[str, Any]) -> None:
+        world.sent.append(message)
+        if "Updating the panel failed: LookupError" in str(message):
+            said.set()
+
+    feed = Feed(lambda: world.current, world, send, world.act)
+    feed.hear({"type": "view", "view": "v", "visible": True, "tab": "actors"})
+    feed.turn()
+
+    def broken() -> float:
+        turns.release()
+        raise LookupError("what is this")
+
+    monkeypatch.setattr(feed, "turn", broken)
+    feed.start()
+    assert said.wait(30)
+    assert "disconnected" not in world.state()["ribbon"]
+    for _ in range(3):
+        assert turns.acquire(timeout=30)
+        feed.hear({"type": "gone", "view": "w"})
+    feed.close()
+
+
+def test_what_cannot_be_sent_is_sent_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.look(tab="actors")
+    monkeypatch.setattr(world.feed, "_send", lambda _: 1 // 0)
+    world.run(1)
+    monkeypatch.undo()
+    world.run(1)
+    assert world.sent[0]["base"] == 0
+    assert world.state()["order"] == ["a"]
 
 
 def test_buttons_are_answered_also_when_they_fail(world: World) -> None:
@@ -417,6 +582,7 @@ def test_the_thread_ends_with_the_feed(world: World) -> None:
     assert thread is not None
     assert thread.is_alive()
     feed.close()
+    thread.join(30)
     assert not thread.is_alive()
     feed.start()
     assert feed._thread is thread
@@ -439,6 +605,35 @@ def test_without_a_cluster_the_panel_says_how_to_start_one() -> None:
         panel.table("tasks")
     with pytest.raises(ValueError, match="no tab 'taks'"):
         panel.table("taks")
+
+
+def test_what_cannot_be_read_is_said_among_the_tables() -> None:
+    def rows(*_: Any, **__: Any) -> Any:
+        raise LookupError("no <rows>")
+
+    cluster = SimpleNamespace(
+        rows=rows, nodes=list, resources=lambda: {"CPU": 2.0}, available=lambda: {"CPU": 1.0}
+    )
+    engine: Any = SimpleNamespace(
+        engine_name="jray",
+        cluster=cluster,
+        watch=SimpleNamespace(tallies=list),
+        whereabouts=lambda: SimpleNamespace(session_dir=""),
+    )
+    panel = Panel(lambda: engine, label, has_front_end=False, is_same_each_time=False)
+    assert set(panel._repr_mimebundle_()) == {"text/plain"}
+    assert "Tasks cannot be read: LookupError: no <rows>" in str(panel)
+    assert "Nodes: 1" in str(panel)
+    panel = Panel(lambda: engine, label, has_front_end=True, is_same_each_time=True)
+    assert "LookupError: no &lt;rows&gt;" in panel._repr_mimebundle_()["text/html"]
+
+
+def test_the_front_end_has_the_same_tabs() -> None:
+    code = (FOLDER / "panel.js").read_text("utf-8")
+    for name, title in model.TITLES.items():
+        assert f'["{name}", "{title}"]' in code
+        assert re.search(rf"^  {name}: \"", code, re.MULTILINE)
+    assert list(model.TITLES) == list(model.TABS)
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")

@@ -13,7 +13,7 @@ import pytest
 from jray._core.engine import Stopped, Tally
 from jray.notebook.stopping import Stopping, is_interrupt, policy_from_environ, policy_of
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 # --- policies, without a kernel ----------------------------------------------------------------------
@@ -111,6 +111,8 @@ def session(kernel: Any) -> Iterator[Any]:
         import jray, time, os, signal
         jray.init(num_cpus=2)
         get_ipython().run_line_magic('load_ext', 'jray')
+        from jray.notebook import stopping
+        stopping._GRACE_S = 60  # a second interrupt is waited for, whenever it comes
         guest = get_ipython().meta.jray
         @jray.remote
         def work(path, mark=None):
@@ -152,6 +154,7 @@ def other(session: Any, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("waiting", ["jray.get(refs)", "jray.wait(refs, timeout=None)", "await refs[0]"])
+@pytest.mark.promise("T2")
 def test_the_stop_button_stops_what_the_cell_has_begun(
     session: Any, other: None, tmp_path: Path, waiting: str
 ) -> None:
@@ -181,9 +184,11 @@ def test_the_stop_button_stops_what_the_cell_has_begun(
 def test_a_second_interrupt_forces(session: Any, other: None, tmp_path: Path) -> None:
     """What does not hear the first goes with its process at the second."""
     request = session.start(
-        f"ref = deaf.remote({str(tmp_path / 'never')!r}, {str(tmp_path / 'mark')!r})\njray.get(ref)"
+        f"ref = deaf.remote({str(tmp_path / 'never')!r}, {str(tmp_path / 'mark')!r})\n"
+        "print('submitted')\njray.get(ref)"
     )
     session.wait_until((tmp_path / "mark.begun").exists)
+    session.wait_until(lambda: "submitted" in session.text(request))
     session.interrupt()
     session.wait_until(lambda: "interrupt again" in session.text(request, "stderr"))
     session.interrupt()
@@ -198,8 +203,11 @@ def test_detached_work_goes_on(session: Any, other: None, tmp_path: Path) -> Non
     """With that policy an interrupt ends the waiting alone."""
     gate, mark = tmp_path / "gate", tmp_path / "mark"
     session.run("guest.on_interrupt = 'detach'")
-    request = session.start(f"ref = work.remote({str(gate)!r}, {str(mark)!r})\njray.get(ref)")
+    request = session.start(
+        f"ref = work.remote({str(gate)!r}, {str(mark)!r})\nprint('submitted')\njray.get(ref)"
+    )
     session.wait_until((tmp_path / "mark.begun").exists)
+    session.wait_until(lambda: "submitted" in session.text(request))
     session.interrupt()
     session.wait_idle(request)
     assert "1 running and 0 waiting of this cell go on" in session.text(request, "stderr")

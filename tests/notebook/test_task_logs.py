@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jray._core.frontend import Output, OutputKind
-from jray.notebook.task_logs import DEFAULT_LIMIT, LoggedTasks, TaskLog, TaskLogs, limit_from_environ
+from jray.notebook.task_logs import DEFAULT_LIMIT, LoggedTasks, TaskLog, TaskLogs, _Volume, limit_from_environ
 
 
 def said(text: str, task: str = "aa11", kind: str = OutputKind.STDOUT, name: str = "f") -> Output:
@@ -55,6 +56,42 @@ def test_streams_are_told_apart_and_displays_are_kept_as_text(make: Callable[...
     assert log.stream("stderr") == "err\n"
     with pytest.raises(ValueError, match="must be one of stdout, stderr, display"):
         log.stream("log")
+
+
+def test_what_each_task_wrote_last_is_told_without_reading_all_again(
+    make: Callable[..., TaskLogs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest first; also when the oldest half has gone."""
+    logs = make(limit_bytes=2000)
+    assert logs.last_lines(10) == []
+    logs.add(said("one\ntwo\n\n", task="a", name="f"))
+    logs.add(said("three\n", task="b", name="g"))
+    logs.add(said("four", task="a", name="f"))
+
+    def told() -> list[tuple[str, str, int, str]]:
+        return [(task.task_id, task.name, task.size_bytes, line) for task, line in logs.last_lines(10)]
+
+    assert told() == [("a", "f", 13, "four"), ("b", "g", 6, "three")]
+    assert logs.last_lines(1)[0][0].task_id == "a"
+    read = []
+    pieces = _Volume.pieces
+
+    def counted(volume: _Volume, first: int = 0) -> Iterator[Any]:
+        for piece in pieces(volume, first):
+            read.append(piece)
+            yield piece
+
+    monkeypatch.setattr(_Volume, "pieces", counted)
+    logs.add(said("fi", task="b", name="g"))
+    logs.add(said("ve", task="b", name="g"))
+    logs.add(said("\n", task="b", name="g"))
+    assert told() == [("b", "g", 11, "five"), ("a", "f", 13, "four")]
+    assert len(read) == 3
+    for number in range(30):
+        logs.add(said("x" * 100, task=f"c{number}"))
+    assert {task for task, *_ in told()} == {f"c{number}" for number in range(20, 30)}
+    assert [task.task_id for task in logs.tasks()][-1] == "c29"
+    assert "b" not in {task.task_id for task in logs.tasks()}
 
 
 def test_without_a_task_they_are_listed(make: Callable[..., TaskLogs]) -> None:

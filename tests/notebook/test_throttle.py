@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jray._core.frontend import Output, OutputKind
@@ -138,6 +138,7 @@ writes = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(writes)
 def test_shown_and_held_back_are_all_there_was_in_order_and_bounded(
     steps: list[tuple[int, float, bool]],

@@ -12,7 +12,7 @@ import pytest
 from jray.exceptions import RayTaskError
 from jray.notebook.tracebacks import cut, kind_of
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -172,3 +172,40 @@ def test_tb_shows_it_again(session: Any) -> None:
     session.wait_idle(request)
     (error,) = session.errors(request)
     assert error["ename"] == "ZeroDivisionError"
+
+
+SYNTAX_ERRORS = [
+    ("%%remote -o x\nx = 1\ny = = 2\nz = 3", "SyntaxError", "line 3\n    y = = 2\n        ^\nSyntaxError: invalid"),
+    ("%%remote\n\nfor x in y:\nprint(x)", "IndentationError", "line 4\n    print(x)\n    ^\nIndentationError: expected"),
+    ("%%remote\n!ls\nreturn 1", "SyntaxError", "line 3\n    return 1\n    ^\nSyntaxError: 'return' outside"),
+    ("%%actor a\nclass A:\n    x = = 1", "SyntaxError", "line 3\n    x = = 1\n        ^\nSyntaxError: invalid syntax"),
+    ("%%autoremote\nx = (1,", "SyntaxError", "line 2\n    x = (1,\n        ^\nSyntaxError: '(' was never closed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cell", "name", "expected"), SYNTAX_ERRORS, ids=range(len(SYNTAX_ERRORS)))
+def test_a_cell_that_is_no_python_is_shown_as_any_cell_is(
+    session: Any, cell: str, name: str, expected: str
+) -> None:
+    """The line as it stands in the cell, the mark below it, and no frame at all, of jray or of IPython."""
+    shown, text = failing(session, cell)
+    assert shown == name
+    assert re.match(rf"\s*Cell In\[\d+\], {re.escape(expected)}", text)
+    assert "Traceback" not in text
+
+
+def test_a_line_that_is_no_python_has_no_frames_either(session: Any) -> None:
+    _, text = failing(session, "%remote 1 +")
+    assert re.fullmatch(r"\s*File <remote cell In\[\d+\] \w+>:1\n\s+1 \+\n\s+\^\nSyntaxError: .*\s*", text)
+
+
+def test_a_syntax_error_inside_a_task_has_the_lines_of_both_sides(session: Any) -> None:
+    """IPython draws syntax errors its own way: this one was raised elsewhere."""
+    name, text = failing(session, "x = 1\njray.get(run.remote('a = = 1'))")
+    assert name == "RayTaskError(SyntaxError)"
+    assert "----> 2 jray.get(run.remote('a = = 1'))" in text
+    assert re.search(r"in run\n\s+exec\(code\)", text)
+    assert "a = = 1\n        ^\nSyntaxError: invalid syntax" in text
+    name, text = failing(session, "%%remote\nexec('a = = 1')")
+    assert name == "RayTaskError(SyntaxError)"
+    assert re.search(r"<remote cell In\[\d+\] \w+>\", line 2", text)

@@ -113,6 +113,64 @@ def test_an_actor_writes_to_the_cell_of_each_call(recorder: Any) -> None:
 
 
 @pytest.mark.usefixtures("shown")
+def test_what_a_task_displays_is_shown_in_its_cell_between_its_prints(recorder: Any) -> None:
+    """With `display` as a builtin and as IPython has it, in tasks and in calls of actors; the value comes after."""
+
+    @jray.remote
+    def show(word: str) -> int:
+        print("before", word)
+        display({"text/html": f"<b>{word}</b>"}, raw=True)  # type: ignore[name-defined]  # noqa: F821
+        print("after", word)
+        return len(word)
+
+    @jray.remote
+    class Shower:
+        def show(self, word: str) -> None:
+            from IPython.display import HTML, display  # noqa: PLC0415 -- as a user's task does
+
+            handle = display(HTML(f"<i>{word}</i>"), display_id=True)
+            handle.update(HTML(f"<u>{word}</u>"))
+
+    recorder.cell = 1
+    first = show.remote("one")
+    recorder.cell = 2
+    assert jray.get([show.remote("three"), first]) == [5, 3]
+    for cell, word in ((1, "one"), (2, "three")):
+        assert [output.text or output.data["data"] for output in recorder.outputs if output.cell == cell] == [
+            f"before {word}\n",
+            {"text/html": f"<b>{word}</b>"},
+            f"after {word}\n",
+        ]
+    recorder.cell = 3
+    shower = Shower.remote()
+    jray.get(shower.show.remote("four"))
+    made, updated = [output.data for output in recorder.outputs if output.cell == 3]
+    assert made["data"]["text/html"] == "<i>four</i>"
+    assert updated["data"]["text/html"] == "<u>four</u>"
+    assert updated["update"]
+    assert made["transient"] == updated["transient"]
+
+
+@pytest.mark.usefixtures("shown")
+def test_a_figure_of_a_task_is_shown(recorder: Any) -> None:
+    """plt.show() sends what a notebook's would show."""
+    pytest.importorskip("matplotlib")
+
+    @jray.remote
+    def plot() -> None:
+        import matplotlib.pyplot as plt  # noqa: PLC0415 -- as a user's task does
+
+        plt.plot([1, 2])
+        plt.show()
+
+    recorder.cell = 1
+    jray.get(plot.remote())
+    (output,) = [output for output in recorder.outputs if output.kind == "display"]
+    assert output.cell == 1
+    assert "image/png" in output.data["data"]
+
+
+@pytest.mark.usefixtures("shown")
 def test_a_generator_writes_before_its_items(recorder: Any) -> None:
     """What a generator prints on the way to an item has been shown when the item is there."""
 

@@ -117,3 +117,28 @@ def test_a_cell_is_stopped(cells: Recorder, force: bool) -> None:
             jray.get(ref, timeout=60)
     assert jray.get(other, timeout=60) == 1
     assert of("endless", cell).failed == 4
+
+
+@pytest.mark.parametrize("by", ["id", "name"])
+def test_calls_are_cancelled_by_id_and_by_name(cells: Recorder, by: str) -> None:
+    name = f"endless-{cells.cell}"
+    refs = [endless.options(name=name).remote() for _ in range(3)]
+    other = one.remote()
+    if by == "id":
+        found = watch().cancel([ref.task_id().hex() for ref in refs], force=False)
+    else:
+        found = watch().cancel(name=name, force=False)
+    assert sum(found) == 3
+    for ref in refs:
+        with pytest.raises(jray.exceptions.TaskCancelledError):
+            jray.get(ref, timeout=60)
+    assert jray.get(other, timeout=60) == 1
+
+
+def test_a_task_that_no_ref_is_here_of_is_refused(cells: Recorder) -> None:
+    """Ray cancels by refs alone; those that there are refs of are cancelled nevertheless."""
+    ref = endless.remote()
+    with pytest.raises(NotImplementedError, match=r"by its ObjectRef only.*none of abababab"):
+        watch().cancel(["ab" * 24, ref.task_id().hex()], force=False)
+    with pytest.raises(jray.exceptions.TaskCancelledError):
+        jray.get(ref, timeout=60)

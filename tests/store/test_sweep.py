@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,6 +142,33 @@ def test_an_unfinished_claim_is_removed_when_its_process_is_dead(tmp_path: Path,
     process.kill()
     process.wait(30)
     assert sweep(str(tmp_path)) == [unfinished]
+
+
+def test_what_is_swept_gets_no_new_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of a dead session may still run for a moment, and make files by its name: the rest would stay."""
+    directory = session_directory(str(tmp_path), "s")
+    claim(directory).close()
+    remove = shutil.rmtree
+
+    def remove_while_others_write(path: str, **options: Any) -> None:
+        with pytest.raises(FileNotFoundError):
+            Path(directory, "late.sock").touch()
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", remove_while_others_write)
+    assert sweep(str(tmp_path)) == [directory]
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_removal_whose_process_died_is_finished(tmp_path: Path, child: Child) -> None:
+    """By the next sweep, and not before: it belongs to the process in its name."""
+    process = child("import sys; sys.stdin.readline()")
+    half = f"{session_directory(str(tmp_path), 's')}.old-{process.pid}"
+    os.mkdir(half)
+    assert sweep(str(tmp_path)) == []
+    process.kill()
+    process.wait(30)
+    assert sweep(str(tmp_path)) == [half]
 
 
 def test_a_base_that_is_not_there_holds_nothing(tmp_path: Path) -> None:

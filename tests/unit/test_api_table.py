@@ -11,6 +11,8 @@ from tools import api_names, api_table, api_uses
 from tools.api_table import Row
 from tools.api_uses import Uses
 
+pytestmark = pytest.mark.timeout(300)
+
 #: how many names of T1 and T2 were still to come when this was last looked at: let it shrink
 MOST_PLANNED = 48
 

@@ -126,6 +126,15 @@ def test_large_data_is_not_pickled_again_for_a_look(
     assert notebook.call() == 8
 
 
+def test_large_data_at_the_address_of_what_is_gone_is_other_data(notebook: Notebook) -> None:
+    """Bound anew between two uses, it may come to lie where the old was."""
+    notebook.run("class Data(list): pass\ndata = Data(range(100_000))\ndef f(): return data[0]")
+    assert notebook.call() == 0
+    for first in range(1, 20):
+        notebook.run(f"del data\ndata = Data(range({first}, 100_000))")
+        assert notebook.call() == first
+
+
 def test_within_a_cell_and_in_a_script_the_first_use_counts(notebook: Notebook) -> None:
     """Ray's rule, where there are no cells."""
     notebook.run("def g(): return 1\ndef f(): return g()")

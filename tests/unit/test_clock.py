@@ -20,3 +20,20 @@ def test_a_clock_that_was_set_is_followed() -> None:
         clock = WallClock()
     with patch("time.time", return_value=5000.0), patch("time.monotonic", return_value=11.0):
         assert clock.offset_s() == 4989.0
+
+
+def test_a_process_that_is_stopped_between_its_looks_looks_again() -> None:
+    """Else it would take the time for which it was stopped for a difference of the clocks."""
+    with (
+        patch("time.time", side_effect=[1003.0, 1003.0]),
+        patch("time.monotonic", side_effect=[10, 13, 13, 13]),
+    ):
+        clock = WallClock()
+    with patch("time.time", return_value=1004.0), patch("time.monotonic", return_value=14.0):
+        assert clock.offset_s() == 990.0
+
+
+def test_on_a_machine_that_stops_it_each_time_the_best_look_counts() -> None:
+    moments = [10.0 + 0.5 * n for n in range(100)]
+    with patch("time.time", return_value=1000.0), patch("time.monotonic", side_effect=moments):
+        assert WallClock()._offset_s <= 990.0

@@ -434,6 +434,28 @@ def test_message_names_the_option_its_value_and_the_rule(declare: Callable[[], o
 
 
 @pytest.mark.parametrize(
+    ("declare", "first"),
+    [
+        (lambda: TaskOptions.from_kwargs({"max_retry": 1}), ["max_retries"]),
+        (lambda: ActorOptions.from_kwargs({"max_task_retrys": 1}), ["max_task_retries"]),
+        (lambda: TaskOptions.from_kwargs({"zzz": 1}), ["num_cpus", "num_gpus"]),
+        (lambda: MethodOptions().updated({"zzz": 1}), ["num_returns", "concurrency_group"]),
+    ],
+)
+def test_an_unknown_option_is_told_which_there_are_those_most_like_it_first(
+    declare: Callable[[], object], first: list[str]
+) -> None:
+    """Without those that are not for users, and those that nothing can be made of."""
+    with pytest.raises((TypeError, ValueError), match="Valid ones are") as caught:
+        declare()
+    told = str(caught.value).partition("Valid ones are ")[2].removesuffix(".").split(", ")
+    assert told[: len(first)] == first
+    assert len(set(told)) == len(told) > 5
+    assert not [name for name in told if name.startswith("_")]
+    assert {"object_store_memory", "placement_group", "tensor_transport"}.isdisjoint(told)
+
+
+@pytest.mark.parametrize(
     ("table", "keyword", "value"),
     [
         (TASK_OPTIONS, "_labels", {"a": "b"}),

@@ -347,6 +347,21 @@ def test_infeasible_request_is_told_what_the_node_lacks() -> None:
     assert ledger.infeasible_reason(amounts(CPU=2, x=1)) is None
 
 
+def test_what_can_never_run_is_said_a_fact_a_line() -> None:
+    """What is asked for, what there is, what to do, and what happens meanwhile; no line is long."""
+    misfit = node(CPU=2).misfit(amounts(CPU=64, GPU=1))
+    assert misfit is not None
+    first, asked, has, advice, rest = misfit.notice("f").splitlines()
+    assert (first, asked, has) == (
+        "f can never run here:",
+        "  it needs 64 CPU, 1 GPU",
+        "  the node has 2 CPU, 0 GPU",
+    )
+    assert ".options(" in advice
+    assert "waits" in rest
+    assert max(map(len, (first, asked, has, advice, rest))) <= 110
+
+
 def test_busy_node_is_feasible_and_says_what_is_waited_for() -> None:
     """Waiting is not infeasible."""
     ledger = node(CPU=2)

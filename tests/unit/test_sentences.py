@@ -10,6 +10,8 @@ from tests.behaviour import differences
 from tools import differences_page, sentences
 from tools.sentences import Sentence
 
+pytestmark = pytest.mark.timeout(300)  # it reads every test
+
 
 def test_each_sentence_has_a_test_or_a_reason() -> None:
     """No sentence is left to chance, and no reason outlives the test that came."""

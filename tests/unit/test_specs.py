@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from jray._core import specs
-from jray._core.specs import Dependency, ExitCause, FunctionTemplate, Location
+from jray._core.specs import DEFAULT_GROUP, Concurrency, Dependency, ExitCause, FunctionTemplate, Location
 
 CLASSES = [cls for cls in vars(specs).values() if dataclasses.is_dataclass(cls) and isinstance(cls, type)]
 
@@ -37,3 +37,11 @@ def test_defaults_are_those_of_the_commonest_case() -> None:
     template = FunctionTemplate(1, b"f", "f", 1, 3, 0, 0)
     assert template.backpressure == -1
     assert ExitCause(1, None, 9, "").detail == ""
+
+
+def test_of_an_actors_calls_the_oldest_run_as_many_as_each_group_lets_run_at_once() -> None:
+    concurrency = Concurrency(((DEFAULT_GROUP, 2), ("io", 1)), (("read", "io"),))
+    calls = [("work", "", 1), ("read", "", 2), ("read", "", 3), ("work", "", 4), ("work", "", 5)]
+    assert list(concurrency.running(calls)) == [1, 2, 4]
+    assert list(concurrency.running([("work", "io", 1), ("read", "", 2)])) == [1], "a call may name its group"
+    assert list(concurrency.running([("work", "unknown", 1)])) == []

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from jray._core.client.actor_errors import check_outstanding
+from jray._core.client.actor_spec import actor_spec
 from jray._core.client.arguments import are_plain, pack
 from jray._core.client.exits import ActorExit
 from jray._core.client.pending import PendingTask
@@ -24,7 +25,6 @@ from jray._core.refs import ATOM, ERROR, ObjectRef
 from jray._core.serialization import deserialize, serialize
 from jray._core.specs import ActorSpec, MethodTemplate
 from jray._core.wire import messages
-from jray.exceptions import PendingCallsLimitExceeded
 
 if TYPE_CHECKING:
     from jray._core.client.core import CoreClient
@@ -66,43 +66,21 @@ class ActorSubmitter:
     def _make(self, plan: ActorPlan, actor_id: bytes, namespace: str) -> ObjectRef[Any] | None:
         client = self._client
         options, cls = plan.options, plan.cls
-        where, captures = placement(options, client.caller(), cls.__name__, client.groups.bundles)
+        place = placement(options, client.caller(), cls.__name__, client.groups.bundles)
         full_name = f"{cls.__module__}.{cls.__qualname__}"
         code = client.code_of(plan.key, cls, "actor class", full_name, plan.cell)
         packed = pack(plan.args, plan.kwargs, client.config.inline_limit_bytes, client.objects.put_serialized)
-        spec = ActorSpec(
-            actor_id=actor_id,
-            class_id=code.function_id,
-            class_blob=code.blob,
-            sources=code.sources,
-            class_name=cls.__name__,
-            args_blob=packed.payload if isinstance(packed.payload, bytes) else b"",
-            positions=packed.positions,
-            dependencies=(),
-            name=options.name,
+        spec = actor_spec(
+            plan,
+            actor_id,
+            code,
             namespace=namespace,
-            is_detached=options.is_detached,
-            max_restarts=options.max_restarts,
-            max_task_retries=options.max_task_retries,
-            max_concurrency=options.concurrency(plan.is_async),
-            concurrency_groups=tuple((options.concurrency_groups or {}).items()),
-            method_groups=tuple(
-                (name, method.options.concurrency_group)
-                for name, method in plan.meta.methods.items()
-                if method.options.concurrency_group
-            ),
-            is_async=plan.is_async,
-            placement_request=dict(options.placement_request.items()),
-            running_request=dict(options.running_request.items()),
-            runtime_env=normalize(options.runtime_env, client.runtime_env),
-            cell=plan.cell,
+            environment=normalize(options.runtime_env, client.runtime_env),
             job=client.job_id,
             owner=client.address,
-            out_of_order=options.runs_out_of_order(plan.is_async),
-            methods=serialize(plan.meta).to_bytes(),
-            where=where,
+            placement=place,
             home=client.node_id,
-            captures=captures,
+            methods=serialize(plan.meta).to_bytes(),
         )
         keeper = self._create(spec, packed)
         if not options.is_detached:
@@ -157,7 +135,9 @@ class ActorSubmitter:
         payload = task.payload
         if isinstance(payload, ObjectRef):
             payload = (payload._state, payload._data, payload._id, client.ref_address(payload))
-        spec = dataclasses.replace(spec, args_blob=payload, dependencies=descriptions)
+        spec = dataclasses.replace(
+            spec, args_blob=payload, positions=task.positions or (), dependencies=descriptions
+        )
         client.node.tell(messages.CREATE_ACTOR, spec)
 
     # -- finding ----------------------------------------------------------------------------------
@@ -202,22 +182,16 @@ class ActorSubmitter:
         wire = MethodTemplate(
             number=self._client.tasks.next_template_number(),
             method=plan.method,
-            name=options.name or f"{plan.class_name}.{plan.method}",
+            name=plan.name,
             num_returns=returns_number(options.returns(plan.is_generator)),
             concurrency_group=options.concurrency_group or "",
             cell=plan.cell,
             backpressure=options._generator_backpressure_num_objects or -1,
         )
-        retries = options.max_task_retries
-        if retries is None:
-            retries = plan.max_task_retries
         retry = options.retry_exceptions or False
         retry = tuple(retry) if isinstance(retry, list) else retry
-        told = options.enable_task_events
-        is_told = plan.enable_task_events if told is None else told
-        function_name = f"{plan.class_name}.{plan.method}"
         tally = self._client.watch.tally(plan.cell, wire.name, is_actor_call=True)
-        return CallTemplate(wire, retries, retry, function_name, tally, is_told=is_told)
+        return CallTemplate(wire, plan.retries, retry, plan.function_name, tally, is_told=plan.is_told)
 
     def call(
         self,
@@ -245,11 +219,8 @@ class ActorSubmitter:
         else:
             task.pins = keep
         result = client.tasks.make_refs(task, template.num_returns)
-        if max_pending_calls > 0 and actor.outstanding() >= max_pending_calls:
-            raise PendingCallsLimitExceeded(
-                f"The handle has {actor.outstanding()} calls outstanding, and its max_pending_calls is "
-                f"{max_pending_calls}. Wait for some with jray.wait(), or raise the limit."
-            )
+        if max_pending_calls > 0:
+            check_outstanding(actor.outstanding(), max_pending_calls)
         shield = client.shields.current()
         shield.enter()
         try:
@@ -275,12 +246,10 @@ class ActorSubmitter:
         raise ActorExit(0)
 
     def running_locked(self) -> Iterator[PendingTask]:
-        """Return the calls that run, as far as is known here: an ordered actor's first, all of others."""
+        """Return the calls that run, as far as is known here."""
         for actor in self._actors.values():
-            inflight = iter(actor.inflight.values())
-            if actor.is_ordered:
-                inflight = islice(inflight, 1)
-            yield from inflight
+            if actor.inflight:
+                yield from actor.running_locked()
 
     def peer_lost(self, peer: Peer) -> None:
         actor: RemoteActor | None = peer.actor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from jray._core.serialization import is_atom, is_importable
@@ -50,7 +50,7 @@ class Captures:
             yield value.__name__
         elif not isinstance(value, _FIXED):
             self.has_data = True
-            yield id(value)
+            yield _Identity(value)
 
     def _marks_of_function(self, function: types.FunctionType) -> Iterator[Any]:
         code = function.__code__
@@ -74,6 +74,26 @@ class Captures:
                 yield from self._marks_of(member)
         for base in cls.__bases__:
             yield from self._marks_of(base)
+
+
+class _Identity:
+    """One very object.  What cannot be watched is held, or another could have its address: lists, dicts and the like."""
+
+    __slots__ = ("_get",)
+
+    def __init__(self, value: Any) -> None:
+        try:
+            self._get: Callable[[], Any] = weakref.ref(value)
+        except TypeError:
+            self._get = lambda: value
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Identity):
+            return NotImplemented
+        value = self._get()
+        return value is not None and value is other._get()
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def _plain_code(value: Any) -> Any:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jray._core.client.selection import is_told_by_workers
 from jray._core.engine import Rows
 from jray._core.filters import Filter, matches
 from jray._core.rows import group_state, node_row
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
     from jray._core.client.core import CoreClient
 
 
-#: columns of tasks that the asker puts together: an owner does not know in which process a task is, nor if it waits
-_PLACED = {"state", "worker_id", "worker_pid"}
-#: states of tasks that only their owner knows: what runs them says nothing to the contrary
-_LAST_STATES = {"finished", "failed"}
+#: columns of tasks that the asker adds: an owner does not know in which process a task is
+_PLACED = {"worker_id", "worker_pid"}
+
+#: of a second question, if somebody has not answered the first
+_SHORT_PATIENCE_S = 0.5
 
 
 class ClusterView:
@@ -90,8 +92,10 @@ class ClusterView:
         self, kind: str, filters: Sequence[Filter], limit: int, *, detail: bool, timeout_s: float | None
     ) -> Rows:
         client = self._client
-        early = tuple(entry for entry in filters if kind != "tasks" or _is_owners(entry))
-        late = tuple(entry for entry in filters if entry not in early)
+        early, late = tuple(filters), False
+        if kind == "tasks":
+            early = tuple(entry for entry in filters if entry[0] not in _PLACED)
+            late = len(early) < len(filters) or any(map(is_told_by_workers, filters))
         asked = (kind, early, sys.maxsize if late else limit, detail)
         answers, silent = (
             client.ask("tell", *asked) if timeout_s is None else client.ask("tell_within", timeout_s, *asked)
@@ -103,19 +107,41 @@ class ClusterView:
         for answer in answers:
             counts.update(answer["counts"])
         if kind == "tasks":
-            self._place(rows, answers)
-        if late:
-            rows = [row for row in rows if matches(row, late)]
-            total = len(rows)
+            times = self._times(rows, timeout_s, has_silent=bool(silent)) if detail else {}
+            self._place(rows, answers, times)
+            placed = [row for row in rows if matches(row, filters)]
+            total = len(placed) if late else total - (len(rows) - len(placed))
+            rows = placed
         return Rows(rows[:limit], total, warnings, dict(counts))
 
-    def _place(self, rows: list[dict[str, Any]], answers: list[dict[str, Any]]) -> None:
+    def _times(
+        self, rows: list[dict[str, Any]], timeout_s: float | None, *, has_silent: bool
+    ) -> dict[bytes, tuple[float, float]]:
+        """Ask the workers when they ran these tasks; of the tens of thousands that they remember nobody wants most."""
+        wanted = [bytes.fromhex(row["task_id"]) for row in rows if row["address"] is not None]
+        if not wanted:
+            return {}
+        if has_silent:  # who does not answer has been waited for
+            timeout_s = _SHORT_PATIENCE_S if timeout_s is None else min(timeout_s, _SHORT_PATIENCE_S)
+        asked = ("times", wanted, 0, False)
+        answers, _ = (
+            self._client.ask("tell", *asked)
+            if timeout_s is None
+            else self._client.ask("tell_within", timeout_s, *asked)
+        )
+        return {task_id: (start, end) for answer in answers for task_id, start, end in answer}
+
+    def _place(
+        self,
+        rows: list[dict[str, Any]],
+        answers: list[dict[str, Any]],
+        executed: dict[bytes, tuple[float, float]],
+    ) -> None:
         """Add to the owners' rows what the workers and the node know: processes and times."""
         processes = {row["address"]: row for row in self._client.ask("clients")}
         started = {
             task_id: (start, blocked) for answer in answers for task_id, start, blocked in answer["running"]
         }
-        executed = {task_id: (start, end) for answer in answers for task_id, start, end in answer["executed"]}
         for row in rows:
             process = processes.get(row.pop("address"))
             if process is not None:
@@ -135,9 +161,3 @@ class ClusterView:
         """Return (namespace, name) of the living named actors; None: of all namespaces."""
         found: list[tuple[str, str]] = self._client.ask("actor_names", namespace)
         return found
-
-
-def _is_owners(entry: Filter) -> bool:
-    """Tell whether an owner of tasks can answer by itself for that filter."""
-    key, _, value = entry
-    return key not in _PLACED or (key == "state" and str(value).lower() in _LAST_STATES)

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, Protocol
 from jray._core.client.actors import ActorSubmitter
 from jray._core.client.cluster import ClusterView
 from jray._core.client.failures import FailedCalls
-from jray._core.client.functions import CodeTable, ExportedCode
+from jray._core.client.functions import CodeTable, ExportedCode, check_out_of_band
 from jray._core.client.groups import GroupMaker
 from jray._core.client.interrupts import Shields
 from jray._core.client.leasing import Leasing
@@ -48,7 +48,6 @@ from jray._core.wire.connection import Connection, Listener, Message, Reactor
 from jray.exceptions import (
     GetTimeoutError,
     ObjectLostError,
-    OufOfBandObjectRefSerializationException,
     RaySystemError,
 )
 
@@ -181,7 +180,8 @@ class CoreClient:
             messages.LOW_MEMORY: lambda _, m: leasing.on_low_memory(m[1], m[2]),
             messages.SPILL_ASK: lambda _, m: self.spiller.on_ask(m[1], m[2]),
             messages.SPILL_MOVE: lambda _, m: self.spiller.on_move(m[1], m[2]),
-            messages.TELL: lambda _, m: self.node.tell(messages.TOLD, m[1], self.reports.tell(*m[2:])),
+            messages.TELL: lambda _, m: self.reports.on_tell(*m[1:]),
+            messages.CANCEL_TASKS: lambda _, m: self._on_cancel_tasks(*m[1:]),
         }
 
     # -- identity ---------------------------------------------------------------------------------
@@ -224,10 +224,14 @@ class CoreClient:
         )
 
     def number_of(self, object_id: bytes) -> int | None:
-        """Return the number of the task or object that has this id, if it was made here."""
-        if object_id[8:-4] != self._id_suffix:
+        """Return the number of the task or object of this id, should it have been made here; None: it was not."""
+        return self.number_of_task(object_id[:-4])
+
+    def number_of_task(self, task_id: bytes) -> int | None:
+        """Return the number of the task of this id, should it have been submitted here; None: it was not."""
+        if task_id[8:] != self._id_suffix:
             return None
-        return (int.from_bytes(object_id[:8], "little") - self._id_start) & 0xFFFFFFFFFFFFFFFF
+        return (int.from_bytes(task_id[:8], "little") - self._id_start) & 0xFFFFFFFFFFFFFFFF
 
     def next_object_id(self) -> bytes:
         return self.object_id(next(self._numbers), 1)
@@ -251,10 +255,7 @@ class CoreClient:
 
     def code_of(self, key: Any, code: Any, kind: str, name: str, cell: int) -> ExportedCode:
         """Return the export of *code* for *key*, its remote function or actor class, as that cell is to have it."""
-        exported = self.code.current(key, code, kind, name, cell if self.worker is None else 0)
-        for ref in exported.refs:
-            self.check_out_of_band(ref)
-        return exported
+        return self.code.current(key, code, kind, name, cell if self.worker is None else 0)
 
     # -- what refs ask (jray._core.refs.RefHome) --------------------------------------------------------
 
@@ -268,17 +269,10 @@ class CoreClient:
 
     def reduce_ref(self, ref: ObjectRef[Any]) -> tuple[Any, ...]:
         # Nobody will tell when that pickle is gone, so the object is kept for the rest of the job (Ray does the same).
-        self.check_out_of_band(ref)
+        check_out_of_band(ref, self.config)
         self.objects.exported(ref)
         self.objects.pin_forever(ref)
         return restore_ref, (ref._id, self.ref_address(ref))
-
-    def check_out_of_band(self, ref: ObjectRef[Any]) -> None:
-        if not self.config.allow_out_of_band_object_ref_serialization:
-            raise OufOfBandObjectRefSerializationException(
-                f"{ref!r} is pickled out of band, or captured by code, and would be kept for the rest of the job. Pass "
-                "it as an argument, or set RAY_allow_out_of_band_object_ref_serialization=1."
-            )
 
     def ref_from_id(self, ref_id: bytes, owner: str | None) -> ObjectRef[Any]:
         return self.objects.ref_from_id(ref_id, owner)
@@ -539,6 +533,9 @@ class CoreClient:
             with contextlib.suppress(ValueError):
                 self.cancel(ref, force=force, recursive=recursive)
 
+    def _on_cancel_tasks(self, number: int, task_ids: list[bytes], name: str | None, force: bool) -> None:
+        self.node.tell(messages.TOLD, number, tuple(self.watch.cancel_own(task_ids, name, force=force)))
+
     def ask(self, question: str, *arguments: Any) -> Any:
         """Ask the head or the node; blocks for the answer."""
         return self.node.request(messages.ASK, question, arguments)
@@ -647,11 +644,15 @@ class CoreClient:
             os.dup2(null, fd, inheritable=False)
         self.pump.forget()
 
-    def close(self) -> None:
-        """Leave the cluster: pending work fails, connections close, the I/O thread ends."""
+    def fail_pending(self) -> None:
+        """Give up all work that is under way, and say that it was the shutdown that ended it."""
         with self.lock:
             self.is_closing = True
             self.tasks.close(RaySystemError("the session was shut down with jray.shutdown()"))
+
+    def close(self) -> None:
+        """Leave the cluster: pending work fails, connections close, the I/O thread ends."""
+        self.fail_pending()
         self.pump.close()
         if self._listener is not None:
             self._listener.close()

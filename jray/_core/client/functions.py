@@ -16,6 +16,7 @@ from jray._core.config import Config
 from jray._core.machine.dispatch import Timing
 from jray._core.refs import ObjectRef
 from jray._core.serialization import code_pickler_class, explain
+from jray.exceptions import OufOfBandObjectRefSerializationException
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
 
@@ -85,9 +86,12 @@ class CodeTable:
     def export(self, code: Any, kind: str, name: str) -> ExportedCode:
         """Pickle *code*, a function or class.
 
-        Raises TypeError if it captures what cannot be pickled, naming it; ValueError if it is too large.
+        Raises TypeError if it captures what cannot be pickled, naming it; ValueError if it is too large; what
+        `check_out_of_band` raises if it captures a ref.
         """
         blob, refs = pickle_code(code, kind, name)
+        for ref in refs:
+            check_out_of_band(ref, self._config)
         size = len(blob)
         if size >= self._config.function_max_bytes:
             raise ValueError(
@@ -131,6 +135,15 @@ def _sources(code: Any) -> dict[str, str]:
         for name in names
         if len(linecache.cache.get(name, ())) == 4 and not os.path.exists(name)
     }
+
+
+def check_out_of_band(ref: ObjectRef[Any], config: Config) -> None:
+    """Raise OufOfBandObjectRefSerializationException if *ref* may not be put into a pickle that nobody accounts for."""
+    if not config.allow_out_of_band_object_ref_serialization:
+        raise OufOfBandObjectRefSerializationException(
+            f"{ref!r} is pickled out of band, or captured by code, and would be kept for the rest of the job. Pass "
+            "it as an argument, or set RAY_allow_out_of_band_object_ref_serialization=1."
+        )
 
 
 def pickle_code(code: Any, kind: str, name: str) -> tuple[bytes, list[ObjectRef[Any]]]:

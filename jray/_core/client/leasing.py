@@ -6,7 +6,7 @@ What is pushed to whom is decided by `jray._core.machine.dispatch`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
 from time import monotonic
@@ -341,6 +341,18 @@ class Leasing:
             task.unready = -1
         if not queue.machine.queue:
             self._watch_idle(queue)
+
+    def drop_cancelled(self, tasks: Iterable[PendingTask]) -> None:
+        """Take back these cancelled tasks, which no worker has; the lock is held."""
+        queues = {}
+        for task in tasks:
+            task.unready = -1  # when its arguments come it must not start
+            queues[id(task.template.queue)] = task.template.queue
+        for queue in queues.values():
+            machine = queue.machine
+            machine.keep(lambda task: not task.is_cancelled)
+            if not machine.queue:
+                self._watch_idle(queue)
 
     # -- giving back ------------------------------------------------------------------------------
 

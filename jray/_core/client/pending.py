@@ -83,6 +83,12 @@ class PendingTask:
     def name(self) -> str:
         return str(self.template.name)
 
+    @property
+    def is_sent(self) -> bool:
+        """Whether a worker or an actor has it, and has not answered."""
+        place = self.actor if self.actor is not None else self.lease
+        return place is not None and self.number in place.inflight
+
     def strip(self) -> None:
         """Let go of everything that others could miss: from now on this is only a memory."""
         self.refs = self.pins = self.dependencies = self.stream = None

@@ -157,6 +157,8 @@ class Pump:
             try:
                 self._poller = get_ident()
                 self.reactor.poll(0)
+                if self._timers:  # the I/O thread keeps away, and somebody may wait for the rest of an answer
+                    self._run_timers(monotonic())
                 self._housekeeping()
             finally:
                 self._user_left_s = monotonic()

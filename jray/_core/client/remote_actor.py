@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from jray._core.client.actor_errors import died, unavailable
 from jray._core.client.pending import PendingTask
 from jray._core.engine import Tally
 from jray._core.frontend import Output, OutputKind
 from jray._core.machine.actors import ALIVE, DEAD, ActorView
 from jray._core.machine.dispatch import Timing
-from jray._core.machine.groups import GROUP_REMOVED
-from jray._core.serialization import deserialize
-from jray._core.specs import MethodTemplate
+from jray._core.specs import ONE_BY_ONE, MethodTemplate
 from jray._core.wire import messages
-from jray.exceptions import (
-    ActorDiedError,
-    ActorPlacementGroupRemoved,
-    ActorUnavailableError,
-    ActorUnschedulableError,
-    RayTaskError,
-)
 
 if TYPE_CHECKING:
     from jray._core.client.core import CoreClient
@@ -99,6 +92,14 @@ class RemoteActor:
         self.template_numbers: dict[Any, CallTemplate] = {}
 
     # -- calls ------------------------------------------------------------------------------------
+
+    def running_locked(self) -> Iterator[PendingTask]:
+        """Return the calls that run, as far as is known here: the oldest, as many as the actor lets run at once."""
+        concurrency = ONE_BY_ONE if self.view is None else self.view.concurrency
+        return concurrency.running(
+            (task.template.wire.method, task.template.wire.concurrency_group, task)
+            for task in self.inflight.values()
+        )
 
     def outstanding(self) -> int:
         return len(self.queue) + len(self.inflight) + len(self._gathered)
@@ -238,53 +239,12 @@ class RemoteActor:
             elif view.state == DEAD:
                 self._client.outcomes.fail(task, self.death())
             else:
-                self._client.outcomes.fail(task, self._unavailable(view))
+                self._client.outcomes.fail(task, unavailable(view))
         self.queue.extendleft(reversed(again))
-
-    def _unavailable(self, view: ActorView) -> ActorUnavailableError:
-        return ActorUnavailableError(
-            "its process died in this call, and it restarts. Give the actor max_task_retries to have such calls "
-            "run again.",
-            self.actor_id.hex(),
-            class_name=view.class_name,
-            name=view.name,
-            namespace=view.namespace,
-        )
 
     def death(self) -> BaseException:
         """Return the error of a call to the dead actor."""
-        view = self.view
-        cause = view.cause if view is not None else None
-        if view is None or cause is None:
-            return ActorDiedError(actor_id=self.actor_id.hex(), error_msg="The actor is dead.")
-        who: dict[str, Any] = {
-            "actor_id": self.actor_id.hex(),
-            "class_name": view.class_name,
-            "name": view.name,
-            "namespace": view.namespace,
-        }
-        if cause.init_error is not None:
-            error = deserialize(cause.init_error)
-            if isinstance(error, RayTaskError):
-                return ActorDiedError(error, **who)
-            return ActorDiedError(
-                error_msg=f"Its constructor could not run: {error}", actor_init_failed=True, **who
-            )
-        if cause.is_unschedulable:
-            return ActorUnschedulableError(f"The actor {view.class_name} cannot be scheduled: {cause.text}.")
-        if (
-            cause.text == GROUP_REMOVED and cause.exit_cause is None
-        ):  # it never had a process to die (Ray's rule)
-            return ActorPlacementGroupRemoved(f"The actor {view.class_name} is dead: {cause.text}.")
-        exit_cause = cause.exit_cause
-        if exit_cause is not None:
-            who |= {
-                "pid": exit_cause.pid,
-                "exit_code": exit_cause.exit_code,
-                "signal": exit_cause.signal,
-                "last_lines": exit_cause.last_lines.splitlines(),
-            }
-        return ActorDiedError(error_msg=f"The actor {view.class_name} is dead: {cause.text}.", **who)
+        return died(self.actor_id, self.view)
 
     def cancel(self, task: PendingTask, *, recursive: bool) -> None:
         """Cancel a call: drop it if it was not sent, else ask the actor."""
@@ -298,3 +258,8 @@ class RemoteActor:
         task.unready = -1
         self._client.outcomes.fail_cancelled(task)
         self.advance()
+
+    def drop_cancelled(self) -> None:
+        """Take the cancelled calls out of what waits to be sent."""
+        self.queue = deque(task for task in self.queue if not task.is_cancelled)
+        self._gathered = [task for task in self._gathered if not task.is_cancelled]

@@ -47,6 +47,8 @@ class NativeSession:
 
     def close(self) -> None:
         """Leave; a head started for this session ends, with all its processes.  Blocks until it has."""
+        # before the head ends the job's actors and workers: news of their deaths may be quicker than `close`
+        self.client.fail_pending()
         if self.client.node.connection.is_open:
             self.client.node.tell(messages.EXIT_JOB)
         self.client.close()

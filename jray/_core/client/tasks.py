@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _NO_KWARGS: dict[str, Any] = {}
 #: a thread that submits this many looks for answers itself
 VISIT_EVERY = 128
+#: the client's lock is held for so many tasks at once
+_CANCELLED_AT_ONCE = 500
 
 
 class TaskSubmitter:
@@ -164,7 +166,7 @@ class TaskSubmitter:
     def cancel(self, task: PendingTask, *, force: bool, recursive: bool) -> None:
         """Cancel a task that has no result yet; the client's lock is held."""
         task.is_cancelled = True
-        if task.lease is not None and task.number in task.lease.inflight:
+        if task.is_sent:
             task.lease.peer.connection.send((messages.CANCEL, task.number, force, recursive))
             return
         if task.number not in self.pending:
@@ -172,13 +174,44 @@ class TaskSubmitter:
         self._client.leasing.withdraw(task)
         self._client.outcomes.fail_cancelled(task)
 
+    def cancel_all(self, is_meant: Callable[[PendingTask], bool], *, force: bool) -> tuple[int, int]:
+        """Cancel tasks and what they have submitted, calls of actors too; return how many were sent, and how many not."""
+        client = self._client
+        shield = client.shields.current()
+        shield.enter()  # or an interrupt could leave tasks that nobody runs and nobody fails
+        try:
+            with client.lock:
+                # the newest first: what waits for others' results goes before these do
+                tasks = [task for task in reversed(self.pending.values()) if is_meant(task)]
+                unsent = [task for task in tasks if not task.is_sent]
+                # once more would interrupt the cleaning up of what was told before
+                untold = [task for task in tasks if force or not (task.is_cancelled and task.is_sent)]
+                for task in untold:
+                    task.is_cancelled = True  # what a worker gives back from now on is not queued again
+                # and none waits in a queue: to look there for each would take minutes where many wait
+                for actor in {
+                    id(task.actor): task.actor for task in unsent if task.actor is not None
+                }.values():
+                    actor.drop_cancelled()
+                client.leasing.drop_cancelled(task for task in unsent if task.actor is None)
+            for start in range(0, len(untold), _CANCELLED_AT_ONCE):
+                with client.lock:
+                    for task in untold[start : start + _CANCELLED_AT_ONCE]:
+                        self._cancel_one(task, force=force)
+        finally:
+            shield.leave()
+        return len(tasks) - len(unsent), len(unsent)
+
+    def _cancel_one(self, task: PendingTask, *, force: bool) -> None:
+        if task.actor is not None:
+            task.actor.cancel(task, recursive=True)
+        elif task.is_sent:
+            self.cancel(task, force=force, recursive=True)
+        else:
+            self._client.outcomes.fail_cancelled(task)
+
     def cancel_children(self, parent: Any, *, force: bool) -> None:
-        with self._client.lock:
-            for task in [task for task in self.pending.values() if task.parent == parent]:
-                if task.actor is not None:
-                    task.actor.cancel(task, recursive=True)
-                else:
-                    self.cancel(task, force=force, recursive=True)
+        self.cancel_all(lambda task: bool(task.parent == parent), force=force)
 
     def close(self, error: BaseException) -> None:
         """Fail whatever is still pending; the client's lock is held."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from jray._core.engine import Demand, Holder, Span, Stopped, Tally
@@ -59,7 +60,10 @@ class Watching:
         """Ask all workers what they ran; cells of other jobs have the same numbers, and are left out."""
         job_id = None if cell is None else self._client.job_id
         answers, _ = self._client.ask("tell", "spans", (job_id, cell, since_ms, resolution_ms), 0, False)
-        spans = [Span(*row) for answer in answers for row in answer]
+        rows = [row for answer in answers for row in answer]
+        # workers know when they ran a task, and who submitted it knows since when it waited
+        submitted = self._client.reports.submitted_ms(row[-1] for row in rows)
+        spans = [Span(*row[:-1])._replace(submitted_ms=submitted.get(row[-1])) for row in rows]
         return sorted(spans, key=lambda span: span.start_ms)
 
     def demands(self) -> list[Demand]:
@@ -71,27 +75,26 @@ class Watching:
 
     def stop(self, cell: int, *, force: bool) -> Stopped:
         """Cancel what a cell has submitted."""
+        return Stopped(*self._client.tasks.cancel_all(lambda task: _cell_of(task) == cell, force=force))
+
+    def cancel(self, task_ids: Collection[str] = (), *, name: str | None = None, force: bool) -> Stopped:
+        """Cancel tasks: this process's at once, and others' by asking all clients for theirs."""
         client = self._client
-        running = waiting = 0
-        with client.lock:
-            # the newest first: what waits for others' results goes before these do
-            for task in [task for task in reversed(client.tasks.pending.values()) if _cell_of(task) == cell]:
-                if _is_sent(task):
-                    running += 1
-                else:
-                    waiting += 1
-                if task.actor is not None:
-                    task.actor.cancel(task, recursive=True)
-                else:
-                    client.tasks.cancel(task, force=force, recursive=True)
-        return Stopped(running, waiting)
+        wanted = [bytes.fromhex(task_id) for task_id in task_ids]
+        if name is None and all(client.number_of_task(task_id) in client.tasks.pending for task_id in wanted):
+            return self.cancel_own(wanted, None, force=force)
+        answers, _ = client.ask("cancel", wanted, name, force)
+        return Stopped(sum(running for running, _ in answers), sum(waiting for _, waiting in answers))
+
+    def cancel_own(self, task_ids: Iterable[bytes], name: str | None, *, force: bool) -> Stopped:
+        """Cancel those that this process has submitted of these tasks and of those of that name."""
+        numbers = {self._client.number_of_task(task_id) for task_id in task_ids}
+        found = self._client.tasks.cancel_all(
+            lambda task: task.number in numbers or (name is not None and task.name == name), force=force
+        )
+        return Stopped(*found)
 
 
 def _cell_of(task: Any) -> int:
     cell: int = task.template.wire.cell
     return cell
-
-
-def _is_sent(task: Any) -> bool:
-    place = task.actor if task.actor is not None else task.lease
-    return place is not None and task.number in place.inflight

@@ -285,11 +285,15 @@ class Daemon:
 
     def _ask(self, client: ClientRecord, message: Message) -> None:
         _, request, question, arguments = message
+        patience_s = self._config.report_timeout_s
         if question == "tell":
-            self._gather(client, request, arguments, self._config.report_timeout_s)
+            self._gather(client, request, (messages.TELL, *arguments), patience_s)
             return
         if question == "tell_within":
-            self._gather(client, request, arguments[1:], arguments[0])
+            self._gather(client, request, (messages.TELL, *arguments[1:]), arguments[0])
+            return
+        if question == "cancel":
+            self._gather(client, request, (messages.CANCEL_TASKS, *arguments), patience_s)
             return
         own: dict[str, Callable[..., Any]] = {
             "resources": self._resources,
@@ -309,13 +313,16 @@ class Daemon:
             self._reply(client, request, value)
 
     def _gather(
-        self, client: ClientRecord, request: int, arguments: tuple[Any, ...], timeout_s: float
+        self, client: ClientRecord, request: int, question: tuple[Any, ...], timeout_s: float
     ) -> None:
-        """Put a question to all drivers and workers; the answer comes once all have told, or time is over."""
+        """Put a question to all drivers and workers; the answer comes once all have told, or time is over.
+
+        A question is the kind of its message, and what that says besides its number.
+        """
         deadline_s = time.monotonic() + timeout_s
         number = self._gatherings.begin(client.number, request, set(self._clients), deadline_s)
         for asked in list(self._clients.values()):
-            asked.connection.send((messages.TELL, number, *arguments))
+            asked.connection.send((question[0], number, *question[1:]))
 
     def _told(self, client: ClientRecord, message: Message) -> None:
         gathering = self._gatherings.answered(message[1], client.number, message[2])

@@ -23,7 +23,8 @@ of `get` as the same classes, retries, restarts and names work alike.
   never gets it.  What can't come to pass any more is said with a RaySystemError where it is waited for without a
   time-out, instead of waiting for ever.
 - `max_concurrency` lets an actor's calls nest, not run side by side.  A generator runs to its end at the call unless
-  `_generator_backpressure_num_objects` bounds it: then it goes on as its items are taken.
+  `_generator_backpressure_num_objects` bounds it: then it goes on as its items are taken, and once its consumer is
+  gone to its end, in the operations that come after that.
 - Functions and classes that can be imported are imported, not copied: their modules' variables are the caller's own,
   and so are the working directory, `os.environ` but for `env_vars`, signals, `atexit` and the random state.
 - `max_calls`, `force=True`, process ids, `log_to_driver` and a job's logging of its workers have no process to be

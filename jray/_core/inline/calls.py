@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
 
-    from jray._core.inline.actors import Actor, Life
+    from jray._core.inline.lives import Life
+    from jray._core.inline.local_actor import LocalActor
     from jray._core.inline.streams import Stream
 
 # What a call waits for, or does: `Call.phase`.
@@ -37,7 +38,8 @@ class Template:
     """What all calls of a function or method with the same options from the same cell have in common."""
 
     __slots__ = (
-        "backpressure", "cell", "function_name", "max_retries", "name", "num_returns", "retry_exceptions", "tally",
+        "backpressure", "cell", "function_name", "is_told", "max_retries", "name", "num_returns", "retry_exceptions",
+        "tally",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +53,7 @@ class Template:
         backpressure: int | None,
         cell: int,
         tally: Tally | None,
+        is_told: bool = True,
     ) -> None:
         self.name = name
         self.function_name = function_name
@@ -64,6 +67,8 @@ class Template:
         self.cell = cell
         #: None: runs of constructors are not counted
         self.tally = tally
+        #: whether the state API shows these calls (enable_task_events)
+        self.is_told = is_told
 
     def retries_after(self, error: BaseException) -> bool:
         """Tell whether an exception of this class is a reason to run the call again."""
@@ -160,7 +165,7 @@ class Call:
         self.context: contextvars.Context | None = None
         self.is_cancelled = False
         self.has_failed = False
-        self.actor: Actor | None = None
+        self.actor: LocalActor | None = None
         #: of the actor it runs in
         self.life: Life | None = None
         #: resources held for this run; None: those of an actor's life, or none
@@ -175,8 +180,20 @@ class Call:
         return self.template.name
 
     @property
+    def ready_s(self) -> float:
+        """In one process no arguments are brought."""
+        return 0.0
+
+    @property
     def is_done(self) -> bool:
         return self.phase is IS_DONE
+
+    def take_retry(self) -> bool:
+        """Tell whether the call may run once more, and count that."""
+        if not self.retries_left or self.is_cancelled:
+            return False
+        self.retries_left -= self.retries_left > 0
+        return True
 
     def get_stream(self) -> Stream | None:
         """Return what the items go to; None if there are none, or nobody waits for them any more."""

@@ -135,9 +135,11 @@ class InlineCluster:
             pending = list(self._client.pending.values())
             ended = list(self._ended)
         for call in pending:
-            yield self._task_row(call, self.state_of(call), None, detail=detail)
+            if call.template.is_told:
+                yield self._task_row(call, self.state_of(call), None, detail=detail)
         for call, error in reversed(ended):
-            yield self._task_row(call, "FINISHED" if error is None else "FAILED", error, detail=detail)
+            if call.template.is_told:
+                yield self._task_row(call, "FINISHED" if error is None else "FAILED", error, detail=detail)
 
     def _task_row(self, call: Call, state: str, error: Any, *, detail: bool) -> dict[str, Any]:
         client, template, actor = self._client, call.template, call.actor
@@ -182,7 +184,7 @@ class InlineCluster:
 
     def _actor_rows(self) -> Iterator[dict[str, Any]]:
         node_id = self._client.node_id.hex()
-        for record in self._client.actors.records():
+        for record in self._client.lives.records():
             row = actor_row(record)
             yield row | {"node_id": node_id if row["worker_id"] else None}
 

@@ -10,7 +10,6 @@ import tempfile
 import threading
 import traceback
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any, NoReturn
@@ -23,7 +22,7 @@ from jray._core.engine import Whereabouts
 from jray._core.environments import Environment
 from jray._core.frontend import Output, OutputKind, get_frontend
 from jray._core.ids import TaskIdSource, object_id
-from jray._core.inline.actors import ActorMaker, Life
+from jray._core.inline.actors import ActorMaker
 from jray._core.inline.calls import (
     IS_DONE,
     IS_PAUSED,
@@ -42,6 +41,7 @@ from jray._core.inline.code import Code
 from jray._core.inline.driving import Companion, Ticker, running_loop
 from jray._core.inline.failures import Death, Failure
 from jray._core.inline.groups import InlineGroups
+from jray._core.inline.lives import Life, Lives
 from jray._core.inline.looks import facts_of
 from jray._core.inline.objects import ADDRESS, Objects
 from jray._core.inline.runner import Runner
@@ -98,8 +98,6 @@ class InlineClient:
         self.stack = Stack()
         #: calls without a result, oldest first
         self.pending: dict[int, Call] = {}
-        #: generators whose consumers are gone; see `Stream`
-        self.abandoned: deque[Call] = deque()
         #: thread that drives event loops for those who wait where the engine can't see them
         self.companion: Companion | None = None
         self._tickers: weakref.WeakKeyDictionary[Any, Ticker] = weakref.WeakKeyDictionary()
@@ -114,8 +112,9 @@ class InlineClient:
         self.turns = Turns(self, resources, {**labels, "ray.io/node-id": self.node_id.hex()})
         self.watch = InlineWatch(self)
         self.tasks = TaskMaker(self)
+        self.lives = Lives(self)
         self.actors = ActorMaker(self)
-        self.groups = InlineGroups(self, self.actors.is_gone)
+        self.groups = InlineGroups(self, self.lives.is_gone)
         self.cluster = InlineCluster(self, labels=labels, node_name=node_name, metadata=metadata)
 
     # -- identity ---------------------------------------------------------------------------------
@@ -194,7 +193,7 @@ class InlineClient:
         """Do something for the user's code: the task that asks waits meanwhile, and what becomes possible is done."""
         if self.is_closing:
             raise RaySystemError(_ENDED)
-        if self.objects.dropped or self.abandoned:
+        if self.objects.dropped:
             self.tidy()
         self.turns.helps()
         with self.turns.aside():
@@ -302,8 +301,8 @@ class InlineClient:
             for ref in refs:
                 if ref._client is not self:
                     self._refuse(ref)
-                if ref._state == PENDING and not self._wait_value(ref, deadline):
-                    raise _timed_out(ref)
+                if ref._state == PENDING:
+                    self._wait_value(ref, refs, deadline)
                 values.append(self.objects.value(ref))
         return values
 
@@ -315,10 +314,28 @@ class InlineClient:
             f"{ref!r} belongs to a session that has ended; objects and actors do not outlive jray.shutdown()."
         )
 
-    def _wait_value(self, ref: ObjectRef[Any], deadline: float | None) -> bool:
+    def _wait_value(
+        self, ref: ObjectRef[Any], refs: Sequence[ObjectRef[Any]], deadline: float | None
+    ) -> None:
+        """Wait until *ref* has a value or an error; raises the error of any of *refs* before."""
         self._say_blocking()
+        objects, seen = self.objects, -1
+        failed: ObjectRef[Any] | None = None
+
+        def is_over() -> bool:
+            nonlocal seen, failed
+            if ref._state == PENDING and seen != objects.failures:
+                seen = objects.failures
+                failed = next((ref for ref in refs if ref._client is self and ref._state == ERROR), None)
+            return ref._state != PENDING or failed is not None
+
         left = None if deadline is None else max(0.0, deadline - monotonic())
-        return self.turns.wait(lambda: ref._state != PENDING, left, lambda: self.explain([ref]))
+        if not self.turns.wait(is_over, left, lambda: self.explain([ref])):
+            raise GetTimeoutError(
+                f"Get timed out: {ref!r} had no value in time. The task goes on; get it again later."
+            )
+        if failed is not None:
+            raise objects.error(failed)
 
     def _say_blocking(self) -> None:
         """Say once of each async actor that a blocking call in it is better done otherwise."""
@@ -506,8 +523,6 @@ class InlineClient:
                 if nested is UNSEEN:
                     self._tell_unhandled(data)
                 self.actors.keeper_dropped(ref_id)
-            while self.abandoned:
-                self.runner.abandon(self.abandoned.popleft())
         finally:
             self._is_tidying = False
 
@@ -576,9 +591,3 @@ def _count(call: Call, error: Any) -> None:
         tally.last_error = (
             error.blob if isinstance(error, Failure) else error.load() if isinstance(error, Death) else error
         )
-
-
-def _timed_out(ref: ObjectRef[Any]) -> GetTimeoutError:
-    return GetTimeoutError(
-        f"Get timed out: {ref!r} had no value in time. The task goes on; get it again later."
-    )

@@ -135,6 +135,11 @@ def exit_cause(error: SystemExit) -> ExitCause:
     return ExitCause(os.getpid(), code or 0, None, "", "It called sys.exit().")
 
 
+def quiet_end(text: str) -> ExitCause:
+    """Return how a worker ended that ended by itself, for that reason."""
+    return ExitCause(os.getpid(), 0, None, "", text)
+
+
 def crash(name: str, error: SystemExit) -> RayError:
     """Return the error of a task that called `sys.exit`."""
     return crash_error(name, exit_cause(error))

@@ -132,7 +132,7 @@ class InlineGroups:
         for job in client.turns.jobs():
             if job.where.group and job.where.group not in self._groups and client.turns.withdraw(job):
                 job.refuse(GROUP_REMOVED)
-        for life in client.actors.lives():
+        for life in client.lives.current():
             group_id = life.actor.spec.where.group
             if group_id and group_id not in self._groups:
-                client.actors.end(life, ExitCause(os.getpid(), None, signal.SIGKILL, "", GROUP_REMOVED))
+                client.lives.end(life, ExitCause(os.getpid(), None, signal.SIGKILL, "", GROUP_REMOVED))

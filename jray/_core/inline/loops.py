@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jray._core.inline.actors import Life
     from jray._core.inline.core import InlineClient
+    from jray._core.inline.lives import Life
 
 #: rounds that cancelled coroutines get to end
 _ROUNDS_TO_END = 100

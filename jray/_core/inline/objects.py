@@ -8,6 +8,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from jray._core.client.functions import check_out_of_band
 from jray._core.inline.failures import Death, Failure
 from jray._core.refs import ATOM, ERROR, INLINE, PENDING, UNSEEN, ObjectRef, restore_ref
 from jray._core.serialization import Serialized, deserialize, is_atom, serialize
@@ -49,6 +50,8 @@ class Objects:
         self._known: weakref.WeakValueDictionary[bytes, ObjectRef[Any]] = weakref.WeakValueDictionary()
         #: refs in pickles that nobody will account for
         self._pinned: dict[bytes, ObjectRef[Any]] = {}
+        #: how many errors there have been: who waits for several refs looks for one when this has grown
+        self.failures = 0
         #: called with the ids of refs that died, in their finalizers
         self.on_dropped: Callable[[], None] = lambda: None
         #: (id, nested, data) of dead refs that somebody wants to know of
@@ -139,6 +142,7 @@ class Objects:
                 ref._tracked = True
                 ref._nested = UNSEEN
             ref._state = state
+            self.failures += state == ERROR
             waiters, ref._waiters = ref._waiters or (), None
             self._client.changed.notify_all()
         for waiter in waiters:
@@ -149,6 +153,7 @@ class Objects:
         with self._client.lock:
             for ref in refs:
                 if ref._state in {ATOM, INLINE}:
+                    self.failures += 1
                     ref._state, ref._nested = ERROR, None
                     ref._data = ObjectFreedError(ref._id.hex(), owner_address=ADDRESS)
 
@@ -156,6 +161,7 @@ class Objects:
         """Take the value of *ref* away, for its owner is dead."""
         self.resolve(ref, (ERROR, error, None))
         with self._client.lock:
+            self.failures += 1
             ref._state, ref._data, ref._nested = ERROR, error, None
 
     def when_ready(self, ref: ObjectRef[Any], callback: Callable[[ObjectRef[Any]], None]) -> bool:
@@ -176,6 +182,7 @@ class Objects:
 
     def reduce(self, ref: ObjectRef[Any]) -> tuple[Any, ...]:
         # nobody will tell when that pickle is gone, so the object is kept for the rest of the session
+        check_out_of_band(ref, self._client.config)
         self.exported(ref)
         self._pinned[ref._id] = ref
         return restore_ref, (ref._id, ADDRESS)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from jray._core.client.results import DYNAMIC, STREAMING
 from jray._core.dynamic import DynamicObjectRefGenerator
-from jray._core.inline import failures
+from jray._core.inline import actor_outcomes, failures
 from jray._core.inline.calls import IS_DONE, IS_PAUSED, RUNS, Call, TaskTemplate, running
 from jray._core.inline.failures import Death, Failure
 from jray._core.inline.objects import Entry
@@ -125,7 +125,11 @@ class Runner:
             entry = self._client.objects.entry(value)
             stream = call.get_stream()
             if stream is None:
-                continue  # nobody waits for them: it goes on all the same
+                if not call.template.backpressure:
+                    continue  # nobody waits for them: it goes on all the same
+                call.phase = IS_PAUSED
+                self._client.turns.abandoned.append(lambda: self.resume(call))
+                return None
             stream.arrived(entry)
             if call.is_cancelled:
                 raise TaskCancelledError(call.task_id.hex())
@@ -181,23 +185,29 @@ class Runner:
     # -- a generator that was paused --------------------------------------------------------------------
 
     def resume(self, call: Call) -> None:
-        """Let a paused generator go on, for an item was taken."""
-        stream = call.get_stream()
-        if call.phase is not IS_PAUSED or stream is None or stream.is_ahead():
+        """Let a paused generator go on: an item was taken, or nobody is left who would take one."""
+        if call.phase is not IS_PAUSED:
             return
-        stream.on_taken = None
+        stream = call.get_stream()
+        if stream is None:
+            self._go_on(call)
+        elif not stream.is_ahead():
+            stream.on_taken = None
+            with self._client.operation():
+                self._go_on(call)
+
+    def _go_on(self, call: Call) -> None:
         call.phase = RUNS
         attempt = call.attempt
-        with self._client.operation():
-            self._client.turns.take_back_cpu(call)
-            try:
-                if not self._enter(call, lambda: self._produce(call)) and call.attempt == attempt:
-                    self._attempts(call)
-            finally:
-                self._left(call)
+        self._client.turns.take_back_cpu(call)
+        try:
+            if not self._enter(call, lambda: self._produce(call)) and call.attempt == attempt:
+                self._attempts(call)
+        finally:
+            self._left(call)
 
-    def abandon(self, call: Call, error: BaseException | None = None) -> None:
-        """End a paused generator: nobody will take an item of it any more, or *error* is the last."""
+    def abandon(self, call: Call, error: BaseException) -> None:
+        """End a paused generator, with *error* as the last item."""
         if call.phase is not IS_PAUSED:
             return
         items, call.items = call.items, None
@@ -205,7 +215,7 @@ class Runner:
             items.close()  # type: ignore[union-attr]  # only generators are paused
         stream = call.get_stream()
         self._finish(call, error)
-        if stream is not None and error is not None:
+        if stream is not None:
             stream.failed(error)
         self._left(call)
 
@@ -227,7 +237,7 @@ class Runner:
     def failed(self, call: Call, error: BaseException) -> bool:
         """The code raised; return False if it is to run again, at once."""
         if call.actor is not None:
-            return call.actor.failed(call, error)
+            return actor_outcomes.failed(call.actor, call, error)
         if isinstance(error, TaskCancelledError) and call.is_cancelled:
             self.fail(call, error)
             return True
@@ -239,8 +249,7 @@ class Runner:
             outcome = Failure.of(call.name, error)
             outcome.is_told = failures.passes_on(error)
             wanted = call.template.retries_after(error) and not failures.passes_on(error)
-        if wanted and call.retries_left and not call.is_cancelled:
-            call.retries_left -= call.retries_left > 0
+        if wanted and call.take_retry():
             return False
         self.fail(call, outcome)
         return True

@@ -143,6 +143,7 @@ class Stream:
         return ref
 
     def __del__(self) -> None:
-        # nobody will take an item any more, so a generator that waits for that has to end
+        # nobody will take an item any more, so a producer that waits for that goes on; not here, as a finalizer may
+        # run anywhere
         if not self.is_complete and self.on_taken is not None:
-            self._client.abandoned.append(self.call)
+            self._client.turns.abandoned.append(self.on_taken)

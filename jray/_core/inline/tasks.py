@@ -65,6 +65,7 @@ class TaskMaker:
             backpressure=options._generator_backpressure_num_objects,
             cell=plan.cell,
             tally=client.watch.tally(plan.cell, name),
+            is_told=options.enable_task_events,
         )
         template.environment(client.environment())  # what is wrong with it is said at once
         return template

@@ -14,14 +14,15 @@ from jray._core.frontend import Output, OutputKind
 from jray._core.inline.calls import Call
 from jray._core.machine.accounts import Account, Accounts
 from jray._core.machine.groups import GROUP_REMOVED
-from jray._core.resources import Allocation, NodeResources, ResourceSet
+from jray._core.resources import Allocation, Misfit, NodeResources, ResourceSet
 from jray._core.strategies import Where
 
 if TYPE_CHECKING:
     from jray._core.inline.core import InlineClient
     from jray._core.inline.loops import ActorLoop
 
-#: rounds that one operation gives to event loops: a coroutine that never sleeps must not hold up its caller for ever
+#: rounds that one operation gives to event loops and generators that nobody waits for: one that never sleeps, or
+#: ends, must not hold up the caller for ever
 _MOST_ROUNDS = 2000
 #: a thread that waits for another looks this often
 _GLANCE_S = 0.02
@@ -63,6 +64,8 @@ class Turns:
         self._may_start = False
         #: what is to be done by whoever has time: arguments arrived, or an actor became free
         self.due: deque[Callable[[], None]] = deque()
+        #: makes a generator whose consumer is gone go on, by an item each round: it may be one that never ends
+        self.abandoned: deque[Callable[[], None]] = deque()
         self.loops: list[ActorLoop] = []
         #: threads that were there before the session: they have their own business
         self._strangers = {thread.ident for thread in threading.enumerate()}
@@ -76,14 +79,14 @@ class Turns:
         if where.group and where.group not in self.accounts.bundles:
             job.refuse(GROUP_REMOVED)
             return
-        reason = self.accounts.infeasible_reason(where, job.placement)
-        if reason is not None and where.node_id and not self.accounts.allowed(where):
-            job.refuse(f"it {reason}")
+        misfit = self.accounts.misfit(where, job.placement)
+        if misfit is not None and where.node_id and not self.accounts.allowed(where):
+            job.refuse(f"it {misfit.reason}")
             return
-        if reason is not None:
+        if misfit is not None:
             with self._client.lock:
                 self._hopeless.append(job)
-            self._say_hopeless(job, reason)
+            self._say_hopeless(job, misfit)
             return
         frames = self._client.stack.frames
         with self._client.lock:
@@ -102,11 +105,8 @@ class Turns:
     def is_in_coroutine(self) -> bool:
         return self._is_in_coroutine(self._client.stack.frames)
 
-    def _say_hopeless(self, job: Job, reason: str) -> None:
-        text = (
-            f"{job.name} can never run here: it {reason}. It waits until a node that fits joins; ask for less with "
-            ".options(...), or start with more resources."
-        )
+    def _say_hopeless(self, job: Job, misfit: Misfit) -> None:
+        text = misfit.notice(job.name)
         if text not in self._told:
             self._told.add(text)
             self._client.tell(Output(0, OutputKind.NOTICE, text, None, "jray", 0, ""))
@@ -156,9 +156,8 @@ class Turns:
         """Return each job that waits for resources, and why."""
         accounts = self.accounts
         with self._client.lock:
-            found = [
-                (job, accounts.infeasible_reason(job.where, job.placement) or "") for job in self._hopeless
-            ]
+            misfits = [(job, accounts.misfit(job.where, job.placement)) for job in self._hopeless]
+            found = [(job, "" if misfit is None else misfit.reason) for job, misfit in misfits]
             found += [
                 (job, accounts.waiting_reason(job.where, job.placement) or "waits for its turn")
                 for job in self._jobs
@@ -219,6 +218,9 @@ class Turns:
             is_quiet = True
             while self.due:
                 self.due.popleft()()
+                is_quiet = False
+            if self.abandoned:
+                self.abandoned.popleft()()
                 is_quiet = False
             if self._may_start and self._dispatch():
                 is_quiet = False
@@ -300,7 +302,8 @@ class Turns:
                 return False
             if left is None and self._is_stuck():
                 self._client.refuse_to_wait(explain())
-            self.pause(left)
+            if not self.abandoned:
+                self.pause(left)
 
     def pause(self, limit_s: float | None) -> None:
         """Sleep until a timer is due, a descriptor of a loop is ready, or another thread may have done something."""
@@ -338,6 +341,7 @@ class Turns:
         return not (
             self._may_start
             or self.due
+            or self.abandoned
             or any(not loop.is_claimed and loop.may_go_on() for loop in self.loops)
             or self.has_help()
         )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from jray._core.clock import WallClock
 from jray._core.engine import Demand, Span, Stopped, Tally
-from jray._core.inline.actors import Actor
 from jray._core.inline.calls import IS_PAUSED, RUNS, Call
+from jray._core.inline.local_actor import LocalActor
 from jray._core.tallies import TallyBook
 from jray._core.worker.spans import span_rows
 
@@ -58,22 +59,22 @@ class InlineWatch:
                 worker_id,
                 client.pid,
                 actor,
-                name,
-                of_cell,
-                (start + offset) * 1000,
-                None if end is None else (end + offset) * 1000,
-                calls,
-                failed,
-                busy * 1000,
+                row.name,
+                row.cell,
+                (row.start_s + offset) * 1000,
+                None if row.end_s is None else (row.end_s + offset) * 1000,
+                row.calls,
+                row.failed,
+                row.busy_s * 1000,
+                submitted_ms=(row.first.submitted_s + offset) * 1000,
             )
             for worker_id, actor in dict.fromkeys([*ran, *running])
-            for _, name, of_cell, start, end, calls, failed, busy in span_rows(
+            for row in span_rows(
                 running[worker_id, actor],
                 ran[worker_id, actor],
                 cell,
                 since_ms / 1000 - offset,
                 resolution_ms / 1000,
-                actor,
             )
         ]
         return sorted(spans, key=lambda span: span.start_ms)
@@ -89,7 +90,7 @@ class InlineWatch:
         """Return the tasks and actors that wait for resources."""
         wanted: dict[tuple[str, int, str], int] = {}
         for job, reason in self._client.turns.waiting():
-            name = f"actor {job.name}" if isinstance(job, Actor) else job.name
+            name = f"actor {job.name}" if isinstance(job, LocalActor) else job.name
             key = name, job.cell, reason
             wanted[key] = wanted.get(key, 0) + 1
         return [Demand(name, cell, count, reason) for (name, cell, reason), count in wanted.items()]
@@ -101,10 +102,24 @@ class InlineWatch:
         `is_canceled()`; what else waits, is paused or is a coroutine ends now.
         """
         del force
+        return self._cancel(lambda call: call.template.cell == cell)
+
+    def cancel(self, task_ids: Collection[str] = (), *, name: str | None = None, force: bool) -> Stopped:
+        """Cancel calls by their ids or their name, as `stop` does a cell's."""
+        del force
+        wanted = {bytes.fromhex(task_id) for task_id in task_ids}
+        return self._cancel(
+            lambda call: (
+                call.template.tally is not None  # no constructor, which has no row either
+                and (call.task_id in wanted or (name is not None and call.name == name))
+            )
+        )
+
+    def _cancel(self, is_meant: Callable[[Call], bool]) -> Stopped:
         client = self._client
         with client.lock:
             # the newest first: what waits for others' results goes before these do
-            calls = [call for call in reversed(client.pending.values()) if call.template.cell == cell]
+            calls = [call for call in reversed(client.pending.values()) if is_meant(call)]
         running = sum(map(_has_begun, calls))
         for call in calls:
             if not call.is_done:

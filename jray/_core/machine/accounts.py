@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
-from jray._core.resources import CPU, GPU, MEMORY, UNITS, NodeResources, ResourceSet, format_quantity
+from jray._core.resources import CPU, GPU, MEMORY, UNITS, Misfit, NodeResources, ResourceSet, format_quantity
 from jray._core.strategies import Where, labels_fit
 
 #: Up to this part of a node in use, work is packed onto it; beyond it is spread (Ray's figure).
@@ -64,28 +64,34 @@ class Accounts:
         """Return those that have as much in all as *request* asks for."""
         return [a for a in self.allowed(where) if a.resources.infeasible_reason(request) is None]
 
-    def infeasible_reason(self, where: Where, request: ResourceSet) -> str | None:
+    def misfit(self, where: Where, request: ResourceSet) -> Misfit | None:
         """Why *request* can never be met as things are, or None if it can."""
         allowed = self.allowed(where)
         if not allowed:
             if where.group:
                 return None  # its group is not placed yet, and says itself why
             what = where.describe()
-            return f"must run {what}, and no node is such" if what else "waits for a node to join"
-        reasons = [account.resources.infeasible_reason(request) for account in allowed]
-        if None in reasons:
+            if not what:
+                return Misfit("needs a node", "there is none yet")
+            return Misfit(f"must run {what}", "and no node is such", "give jray.init() such labels")
+        misfits = [account.resources.misfit(request) for account in allowed]
+        if None in misfits:
             return None
-        nearest = min(
-            range(len(allowed)), key=lambda i: len(request.missing_from(allowed[i].resources.total))
+        _, nearest = min(
+            zip(allowed, misfits, strict=True),
+            key=lambda pair: len(request.missing_from(pair[0].resources.total)),
         )
-        reason = str(reasons[nearest])
+        assert nearest is not None
         if where.group:
-            return reason.replace("the node has", "the bundle has")
-        return (
-            reason
-            if len(allowed) == 1
-            else reason.replace("the node has", f"of {len(allowed)} nodes the nearest has")
-        )
+            return nearest._replace(
+                limit=nearest.limit.replace("the node has", "the bundle has"),
+                remedy="make the placement group of larger bundles",
+                until="the placement group is removed, and fails then",
+            )
+        if len(allowed) == 1:
+            return nearest
+        among = f"of {len(allowed)} nodes the nearest has"
+        return nearest._replace(limit=nearest.limit.replace("the node has", among))
 
     def waiting_reason(self, where: Where, request: ResourceSet) -> str | None:
         """What *request* waits for at present, as a clause, or None if it fits somewhere."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 
 from jray._core.machine.groups import GROUP_REMOVED
-from jray._core.specs import ActorSpec, ExitCause
+from jray._core.specs import ActorSpec, Concurrency, ExitCause
 
 PENDING = "PENDING_CREATION"
 ALIVE = "ALIVE"
@@ -43,6 +43,7 @@ class ActorView:
     restarts: int
     max_task_retries: int
     is_ordered: bool  #: whether calls of one caller run in the order they were made
+    concurrency: Concurrency
     is_detached: bool
     job: bytes
     cause: DeathCause | None
@@ -80,6 +81,7 @@ class ActorRecord:
             restarts=self.restarts,
             max_task_retries=spec.max_task_retries,
             is_ordered=spec.is_ordered,
+            concurrency=spec.concurrency,
             is_detached=spec.is_detached,
             job=spec.job,
             cause=self.cause,

@@ -11,8 +11,8 @@ an event object per task would take a third of the whole path.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 
 class Timing:
@@ -110,6 +110,12 @@ class SchedulingClass:
         """The worker died: forget the lease and return what it had not answered, oldest first."""
         self.leases.pop(lease.number, None)
         return list(lease.inflight.values())
+
+    def keep(self, is_kept: Callable[[Any], bool]) -> None:
+        """Drop all tasks from the queue but those."""
+        kept = [task for task in self.queue if is_kept(task)]
+        self.queue.clear()
+        self.queue.extend(kept)
 
     # -- decisions --------------------------------------------------------------------------------
 

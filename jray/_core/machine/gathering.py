@@ -14,7 +14,7 @@ class Gathering:
     request: int  #: of the asker
     deadline_s: float
     waiting: set[int]  #: clients that have not answered
-    answers: list[tuple[int, dict[str, Any]]] = dataclasses.field(default_factory=list)
+    answers: list[tuple[int, Any]] = dataclasses.field(default_factory=list)
 
 
 class Gatherings:
@@ -30,7 +30,7 @@ class Gatherings:
         self._open[self._number] = Gathering(asker, request, deadline_s, set(clients))
         return self._number
 
-    def answered(self, number: int, client: int, answer: dict[str, Any]) -> Gathering | None:
+    def answered(self, number: int, client: int, answer: Any) -> Gathering | None:
         """Take an answer; return the question if it was the last."""
         gathering = self._open.get(number)
         if gathering is None or client not in gathering.waiting:

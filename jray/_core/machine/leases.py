@@ -19,7 +19,7 @@ from types import MappingProxyType
 
 from jray._core.machine.accounts import Account, Accounts, Candidates
 from jray._core.machine.groups import CREATED, GROUP_REMOVED, Group, Strategy
-from jray._core.resources import CPU, GPU, Allocation, NodeResources, ResourceSet
+from jray._core.resources import CPU, GPU, Allocation, Misfit, NodeResources, ResourceSet
 from jray._core.strategies import ANYWHERE, Where
 
 STARTING = "STARTING"
@@ -125,12 +125,21 @@ class WantIdle:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Infeasible:
-    """Tell this client that what it wants never fits as the cluster is, or gets no worker."""
+    """Tell this client that what it wants never fits as the cluster is."""
 
     client: int
     cell: int
     name: str
-    reason: str
+    misfit: Misfit
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WorkersFail:
+    """Tell this client that what it wants gets no worker: too many in a row died while they started."""
+
+    client: int
+    cell: int
+    name: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -151,7 +160,9 @@ class GroupMoved:
     state: str
 
 
-Action = StartWorker | Grant | PlaceActor | EndWorker | WantIdle | Infeasible | Refuse | GroupMoved
+Action = (
+    StartWorker | Grant | PlaceActor | EndWorker | WantIdle | Infeasible | WorkersFail | Refuse | GroupMoved
+)
 
 #: Demands of one kind fit, or don't, together: the same resources, from the same workers, in the same places.
 _Kind = tuple[ResourceSet, Hashable, Where]
@@ -484,7 +495,7 @@ class Leases:
 
     def waiting(self) -> list[tuple[Demand, str]]:
         """Return each demand that waits, and why."""
-        never = [(demand, self._why_infeasible(demand) or "") for demand in self._infeasible.values()]
+        never = [(demand, self._why_infeasible(demand)) for demand in self._infeasible.values()]
         return never + [(demand, self._why_waiting(demand)) for demand in self._demands.values()]
 
     def group_reason(self, group_id: bytes) -> str:
@@ -604,24 +615,28 @@ class Leases:
         if where.group and where.group not in self.groups:
             self._drop(demand)
             return [Refuse(demand.client, demand.class_number, demand.actor_id, GROUP_REMOVED)]
-        reason = self._why_infeasible(demand)
-        if reason is None:
+        misfit = self._misfit(demand)
+        if misfit is None:
             return []
         self._drop(demand)
         if where.node_id and not where.is_soft and where.node_id not in self._nodes:
-            return [Refuse(demand.client, demand.class_number, demand.actor_id, f"it {reason}")]
+            return [Refuse(demand.client, demand.class_number, demand.actor_id, f"it {misfit.reason}")]
         self._infeasible[demand.key] = demand
-        return [Infeasible(demand.client, demand.cell, demand.name, reason)]
+        return [Infeasible(demand.client, demand.cell, demand.name, misfit)]
 
     def _recheck_all(self) -> list[Action]:
         """Nodes or bundles came or went: what never fitted may now, and the other way round."""
-        for demand in [d for d in self._infeasible.values() if not self._why_infeasible(d)]:
+        for demand in [d for d in self._infeasible.values() if self._misfit(d) is None]:
             del self._infeasible[demand.key]
             self._enqueue(demand)
         return [action for demand in list(self._demands.values()) for action in self._recheck(demand)]
 
-    def _why_infeasible(self, demand: Demand) -> str | None:
-        return self.accounts.infeasible_reason(demand.where, demand.request)
+    def _misfit(self, demand: Demand) -> Misfit | None:
+        return self.accounts.misfit(demand.where, demand.request)
+
+    def _why_infeasible(self, demand: Demand) -> str:
+        misfit = self._misfit(demand)
+        return "" if misfit is None else misfit.reason
 
     def _why_waiting(self, demand: Demand) -> str:
         group = self.groups.get(demand.where.group)
@@ -890,9 +905,8 @@ class Leases:
             self._wait_again(promise.demand)
         if node.failed_starts[pool] > MOST_FAILED_STARTS:
             return []
-        reason = f"gets no worker: {MOST_FAILED_STARTS} in a row died while they started"
         return [
-            Infeasible(demand.client, demand.cell, demand.name, reason)
+            WorkersFail(demand.client, demand.cell, demand.name)
             for demand in self._demands.values()
             if demand.pool == pool
         ]

@@ -328,28 +328,29 @@ class NodeService:
             elif isinstance(action, machine.GroupMoved):
                 self.cluster.group_moved(action.group_id, action.state)
             else:
-                self._send(action.client, (messages.NOTICE, action.cell, self._why_not(action)))
+                name = action.name or "A task"
+                text = (
+                    action.misfit.notice(name)
+                    if isinstance(action, machine.Infeasible)
+                    else self._why_workers_fail(name)
+                )
+                self._send(action.client, (messages.NOTICE, action.cell, text))
         if self._config.validate:
             self.leases.check_invariants()
 
-    def _why_not(self, action: machine.Infeasible) -> str:
-        name = action.name or "A task"
+    def _why_workers_fail(self, name: str) -> str:
+        said = f"{name} gets no worker: {machine.MOST_FAILED_STARTS} in a row died while they started."
         cause = self._failed_start
-        if cause is not None and action.reason.startswith("gets no worker"):
+        if cause is not None and cause.pid:
             how = (
                 f"exited with code {cause.exit_code}"
                 if cause.signal is None
                 else f"got signal {cause.signal}"
             )
-            said = f"The last {how}, and had written:\n{cause.last_lines or '(nothing)'}\n"
-            return (
-                f"{name} {action.reason}. {said if cause.pid else cause.detail} "
-                "The next is tried every half second."
-            )
-        return (
-            f"{name} can never run here: it {action.reason}. It waits until a node that fits joins; "
-            "ask for less with .options(...), or start with more resources."
-        )
+            said += f"\n  The last {how}, and had written:\n{cause.last_lines or '(nothing)'}\n "
+        elif cause is not None:
+            said += f"\n  {cause.detail}\n "
+        return f"{said} The next is tried every half second."
 
     def _refuse(self, refusal: machine.Refuse) -> None:
         if refusal.actor_id is None:

@@ -226,9 +226,10 @@ class RayActors:
         """Return the template of all calls by this plan."""
         keywords = method_keywords(plan.options, is_generator=plan.is_generator)
         num_returns = plan.options.returns(plan.is_generator)
-        name = plan.options.name or f"{plan.class_name}.{plan.method}"
-        tally = self._engine.watch.tally(plan.cell, name, is_actor_call=True)
-        template = CallTemplate(_SPECIAL.get(plan.method, plan.method), name, keywords, num_returns, tally)
+        tally = self._engine.watch.tally(plan.cell, plan.name, is_actor_call=True)
+        template = CallTemplate(
+            _SPECIAL.get(plan.method, plan.method), plan.name, keywords, num_returns, tally
+        )
         if plan.cell and self._takes_cell(record, template.method):
             template.cell = plan.cell
         template.is_relayed = num_returns == "streaming" and self._engine.is_remote_client

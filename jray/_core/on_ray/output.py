@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import importlib
 import io
 import os
 import stat
@@ -60,14 +61,14 @@ class Call:
         self._name: str | None = None
         self._task_id = ""
 
-    def piece(self, kind: str, text: str) -> Piece:
+    def piece(self, kind: str, text: str, data: dict[str, Any] | None = None) -> Piece:
         if self._name is None:
             context = ray.get_runtime_context()
             self._name = str(context.get_task_name() or "worker")
             own = (task_id_here() or bytes(8)).hex()
             # begins with the number, as ids of jray's own do: front ends order the output of tasks by it
             self._task_id = f"{self.number:016x}{own[16:]}" if self.number else own
-        return kind, text, None, self.cell, self._name, os.getpid(), self._task_id
+        return kind, text, data, self.cell, self._name, os.getpid(), self._task_id
 
 
 current_call: contextvars.ContextVar[Call | None] = contextvars.ContextVar("jray_call", default=None)
@@ -101,6 +102,8 @@ class Router:
             TaskStream(self, OutputKind.STDERR, sys.stderr, 2),
         ]
         sys.stdout, sys.stderr = self.streams
+        # by name: what tasks display is the notebook's matter, and this row knows no notebook
+        importlib.import_module("jray.notebook.worker_display").install(self.display)
 
     def write(self, call: Call, kind: str, text: str) -> None:
         """Take text that *call* wrote."""
@@ -120,6 +123,18 @@ class Router:
             self.flush()
         else:
             self.watch()
+
+    def display(self, data: dict[str, Any]) -> None:
+        """Take a mime bundle that the calling task displays."""
+        call = current_call.get() or self.latest
+        if call is None or self._is_off:
+            return
+        for stream in self.streams:  # what others wrote until now is shown before
+            stream.catch_up(call)
+        call.has_written = True
+        with self._lock:
+            self._held.append(call.piece(OutputKind.DISPLAY, "", data))
+        self.watch()
 
     def send(self, output: Output) -> None:
         """Take output that is complete."""

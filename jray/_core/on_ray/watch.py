@@ -7,11 +7,13 @@ for it any more.
 
 from __future__ import annotations
 
+import gc
 import threading
 import weakref
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -58,6 +60,8 @@ class _Ran:
     started_s: float
     ended_s: float
     has_failed: bool
+    submitted_ms: float | None
+    ready_s: float = 0.0  #: Ray does not say
 
 
 class RayWatch:
@@ -189,6 +193,7 @@ class RayWatch:
                 start / 1000,
                 (end or 0) / 1000,
                 row["state"] == "FAILED",
+                row.get("creation_time_ms") or None,
             )
             (ran if end else running)[worker].append(made)
         spans = [
@@ -196,22 +201,22 @@ class RayWatch:
                 worker_id,
                 pid,
                 actor,
-                name,
-                of_cell,
-                begun * 1000,
-                None if end is None else end * 1000,
-                calls,
-                failed,
-                busy * 1000,
+                row.name,
+                row.cell,
+                row.start_s * 1000,
+                None if row.end_s is None else row.end_s * 1000,
+                row.calls,
+                row.failed,
+                row.busy_s * 1000,
+                submitted_ms=row.first.submitted_ms,
             )
             for worker_id, pid, actor in dict.fromkeys([*ran, *running])
-            for _, name, of_cell, begun, end, calls, failed, busy in span_rows(
+            for row in span_rows(
                 running[worker_id, pid, actor],
                 sorted(ran[worker_id, pid, actor], key=lambda made: made.ended_s),
                 cell,
                 since_ms / 1000,
                 resolution_ms / 1000,
-                actor,
             )
         ]
         return sorted(spans, key=lambda span: span.start_ms)
@@ -264,22 +269,70 @@ class RayWatch:
 
     def stop(self, cell: int, *, force: bool) -> Stopped:
         """Cancel a cell's calls; Ray does not say which of them ran, so all count as running."""
+        found = self._held(lambda call, _: call.tally.cell == cell)
+        self._cancel(found, force=force)
+        return Stopped(len(found), 0)
+
+    def cancel(self, task_ids: Collection[str] = (), *, name: str | None = None, force: bool) -> Stopped:
+        """Cancel what this process has a ref of: Ray cancels by these alone, and by name it is what was submitted here.
+
+        Raises NotImplementedError if there is no ref of one of these ids, after it has cancelled the others.
+        """
+        wanted = {bytes.fromhex(task_id) for task_id in task_ids}
+        found = self._held(
+            lambda call, task_id: task_id in wanted or (name is not None and call.tally.name == name)
+        )
+        missing = wanted - found.keys()
+        if missing:
+            found |= self._arrived(missing)
+            missing -= found.keys()
+        self._cancel(found, force=force)
+        if missing:
+            some = ", ".join(sorted(task_id.hex()[:16] for task_id in missing)[:3])
+            raise NotImplementedError(
+                f"Ray cancels a task by its ObjectRef only, and this process has none of {some}"
+                f"{f' and {len(missing) - 3} more' * (len(missing) > 3)}: what has not ended is to be cancelled where it "
+                "was submitted."
+            )
+        return Stopped(len(found), 0)
+
+    def _held(self, is_meant: Callable[[_Submitted, bytes], bool]) -> dict[bytes, tuple[Any, bool]]:
+        """Return calls without an outcome: by task id, what the caller got, and whether it may be forced."""
         self.look()
+        found = {}
         with self._lock:
             # the newest first: what waits for others' results goes before these do
-            calls = [call for call in reversed(self._submitted) if call.tally.cell == cell]
-        count = 0
-        for call in calls:
-            made = call.made()
-            if made is None:
-                continue
-            count += 1
-            is_forced = force and not call.tally.is_actor_call
-            if isinstance(made, ObjectRef):
-                self._engine.cancel(made, force=is_forced, recursive=True)
-            else:
-                made.cancel(force=is_forced, recursive=True)
-        return Stopped(count, 0)
+            for call in reversed(self._submitted):
+                made = call.made()
+                if made is not None and is_meant(call, task_id := _task_id(made)):
+                    found[task_id] = made, not call.tally.is_actor_call
+        return found
+
+    def _arrived(self, task_ids: Collection[bytes]) -> dict[bytes, tuple[Any, bool]]:
+        """Return the same for refs that this process was given, and for further returns of its own calls."""
+        refs = {
+            ref._id[:_TASK_ID_BYTES]: ref
+            for ref in gc.get_objects()
+            if type(ref) is ObjectRef and ref._client is self._engine and ref._id[:_TASK_ID_BYTES] in task_ids
+        }
+        if not refs:
+            return {}
+        _, pending = ray.wait(
+            [ref._data for ref in refs.values()], num_returns=len(refs), timeout=0, fetch_local=False
+        )
+        return {task_id: (ref, True) for task_id, ref in refs.items() if ref._data in pending}
+
+    def _cancel(self, found: Mapping[bytes, tuple[Any, bool]], *, force: bool) -> None:
+        for made, may_be_forced in found.values():
+            cancel = (
+                partial(self._engine.cancel, made, recursive=True)
+                if isinstance(made, ObjectRef)
+                else partial(made.cancel, recursive=True)
+            )
+            try:
+                cancel(force=force and may_be_forced)
+            except ValueError:  # a call of an actor, as it turns out, which is never forced
+                cancel(force=False)
 
 
 def _task_id(made: Any) -> bytes:

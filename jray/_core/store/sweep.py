@@ -17,8 +17,8 @@ import stat
 from typing import Self
 
 _LOCK = "lock"
-#: `jray-<uid>-<session>`, and while it is being made `jray-<uid>-<session>.new-<pid>`
-_NAME = re.compile(r"jray-(\d+)-[^.]+(?:\.new-(\d+))?")
+#: `jray-<uid>-<session>`; while it is being made `jray-<uid>-<session>.new-<pid>`, while it is being removed `.old-<pid>`
+_NAME = re.compile(r"jray-(\d+)-[^.]+(?:\.(?:new|old)-(\d+))?")
 
 
 class SessionInUse(OSError):  # noqa: N818 -- like the builtin FileExistsError, it names the state
@@ -151,8 +151,21 @@ def _remove_dead(directory: str) -> bool:
                 fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 return False
-        shutil.rmtree(directory, ignore_errors=True)
-        return not os.path.lexists(directory)
+        doomed = _put_aside(directory)
+        shutil.rmtree(doomed, ignore_errors=True)
+        return not os.path.lexists(doomed)
+
+
+def _put_aside(directory: str) -> str:
+    """Give a dead session's directory a name that its processes, should some still run, make no new files in."""
+    if "." in os.path.basename(directory):  # it never had its name, or has lost it
+        return directory
+    doomed = f"{directory}.old-{os.getpid()}"
+    try:
+        os.rename(directory, doomed)
+    except OSError:
+        return directory
+    return doomed
 
 
 def _session_of(directory: str) -> str:

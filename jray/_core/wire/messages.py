@@ -53,7 +53,7 @@ ABORT = 49  #: object id: its creator could not write it
 HOLDS = 60  #: number of a dead owner, [object id...] of it that this client holds
 SPILL_OFFER = 63  #: round, [(object id, segment, offset, size)...]: what the sender owns and nobody reads
 SPILL_MOVED = 64  #: round, [place...]: the sender reads these from the file from now on
-TOLD = 62  #: number, answer: see `jray._core.client.reports.Reports.tell`
+TOLD = 62  #: number, answer to TELL or CANCEL_TASKS: see `jray._core.client.reports.Reports.on_tell`
 CREATE_GROUP = (
     80  #: GroupSpec without a name; one with a name is created by a question, for the name may be taken
 )
@@ -71,9 +71,10 @@ BECOME_ACTOR = 55  #: (to a worker) ActorSpec, number of restarts before
 EXIT = 56  #: (to a worker) reason: finish what runs and end
 NOTICE = 57  #: cell, text: a message of jray to the user
 TELL = 59  #: number, kind, filters, limit, detail: report on your tasks or objects; answered by TOLD
+CANCEL_TASKS = 68  #: number, [task id...], name or None, force: cancel such tasks of yours; answered by TOLD
 CLIENT_GONE = 58  #: its address and number; answered by HOLDS: what of its objects the client looks at
 
-REFUSED = 68  #: class number, reason: what it must run on is gone, or never was
+REFUSED = 69  #: class number, reason: what it must run on is gone, or never was
 LOW_MEMORY = 67  #: lease number, MemoryReport: that worker is about to be ended
 SPILL_ASK = 65  #: round, bytes: what can go to disk? answered by SPILL_OFFER
 SPILL_MOVE = (

@@ -19,13 +19,12 @@ from jray._core.client.peers import Peer
 from jray._core.client.results import STREAM_END, STREAMING
 from jray._core.generator import settle
 from jray._core.refs import ERROR
-from jray._core.specs import ActorSpec
+from jray._core.specs import DEFAULT_GROUP, ActorSpec
 from jray._core.wire import messages
 from jray._core.worker.executor import Executor, ItemSender, WorkerFunction
 from jray._core.worker.running import RunningTask, current_task
 from jray._core.worker.tracebacks import remember_sources, task_error, users_traceback
 
-_DEFAULT_GROUP = "_default"
 _EXIT_REASON = "exit_actor() was called"
 #: an actor that has waited this long while it owes itself an answer is told
 _WAITS_FOR_ITSELF_S = 1.0
@@ -110,7 +109,7 @@ class ActorHost:
         return True
 
     def _make_pools(self) -> None:
-        for group, limit in {_DEFAULT_GROUP: self.spec.max_concurrency, **self._groups}.items():
+        for group, limit in {DEFAULT_GROUP: self.spec.max_concurrency, **self._groups}.items():
             self._pools[group] = concurrent.futures.ThreadPoolExecutor(
                 limit, thread_name_prefix=f"jray-{group}"
             )
@@ -120,7 +119,7 @@ class ActorHost:
     def method(self, function: WorkerFunction) -> Callable[..., Any]:
         """Return what a call of that method runs; looked up each time, as an actor may change its own."""
         group = function.concurrency_group
-        if group and group != _DEFAULT_GROUP and group not in self._groups:
+        if group and group != DEFAULT_GROUP and group not in self._groups:
             raise ValueError(self._no_group(group))
         special = SPECIAL_METHODS.get(function.method)
         if special is not None:
@@ -133,7 +132,7 @@ class ActorHost:
         return f"The actor {self.spec.class_name} has no concurrency group {group!r}; it has {known}."
 
     def _group_of(self, function: WorkerFunction) -> str:
-        group = function.concurrency_group or self._method_groups.get(function.method, _DEFAULT_GROUP)
+        group = function.concurrency_group or self._method_groups.get(function.method, DEFAULT_GROUP)
         return str(group)
 
     # -- concurrent calls (taken in the polling thread) --------------------------------------------------
@@ -215,7 +214,7 @@ class ActorHost:
         group = self._group_of(function)
         semaphore = self._semaphores.get(group)
         if semaphore is None:
-            limit = self.spec.max_concurrency if group == _DEFAULT_GROUP else self._groups.get(group)
+            limit = self.spec.max_concurrency if group == DEFAULT_GROUP else self._groups.get(group)
             if limit is None:
                 raise ValueError(self._no_group(group))
             semaphore = self._semaphores[group] = asyncio.Semaphore(limit)
@@ -256,6 +255,7 @@ class ActorHost:
         args = payload
         if type(payload) is not tuple or len(entry) > 3:
             args, kwargs = self._executor.arguments(entry, are_recent=not self.restarts)
+            task.ready_s = monotonic()
         value = self.method(function)(*args, **kwargs)
         if inspect.isasyncgen(value):
             if function.num_returns == STREAMING:
@@ -399,15 +399,7 @@ class ActorHost:
         """Say good-bye: the user's hook, then exit handlers."""
         for pool in self._pools.values():
             pool.shutdown(wait=True)
-        for name in ("__jray_shutdown__", "__ray_shutdown__"):
-            hook = getattr(self.instance, name, None)
-            if hook is None:
-                continue
-            try:
-                hook()
-            except Exception:  # noqa: BLE001 -- the actor ends all the same
-                traceback.print_exc()
-            break
+        say_good_bye(self.instance)
         self._executor.flush()
 
 
@@ -445,6 +437,19 @@ def own_repr(instance: Any) -> str:
         return repr(instance)
     except Exception:  # noqa: BLE001 -- a user's __repr__
         return ""
+
+
+def say_good_bye(instance: Any) -> None:
+    """Call the user's hook of an actor that ends in good order."""
+    for name in ("__jray_shutdown__", "__ray_shutdown__"):
+        hook = getattr(instance, name, None)
+        if hook is None:
+            continue
+        try:
+            hook()
+        except Exception:  # noqa: BLE001 -- the actor ends all the same
+            traceback.print_exc()
+        break
 
 
 def _terminate(_: ActorHost) -> None:

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from time import monotonic, perf_counter
 from typing import Any, NoReturn
 
@@ -31,7 +31,7 @@ from jray._core.wire import messages
 from jray._core.worker.modules import LocalModules
 from jray._core.worker.output import OutputRouter
 from jray._core.worker.running import RunningTask, current_task
-from jray._core.worker.spans import SpanRow, span_rows
+from jray._core.worker.spans import span_rows
 from jray._core.worker.tracebacks import remember_sources, task_error
 from jray.exceptions import RayTaskError
 
@@ -313,6 +313,7 @@ class Executor:
             if isinstance(function, _Undefined):
                 defined: WorkerFunction = self._unpickled(self._define, peer, entry[1])
                 function = task.template = defined
+                task.ready_s = monotonic()
             callee = function.function
             if callee is None:
                 callee = self.host.method(function)
@@ -321,6 +322,7 @@ class Executor:
                 value = callee(*payload)
             else:
                 args, kwargs = self.arguments(entry)
+                task.ready_s = monotonic()
                 value = callee(*args, **kwargs)
                 del args, kwargs
             if task.is_cancelled and self.host is not None:
@@ -556,6 +558,9 @@ class Executor:
             return
         if self._held:
             with self._lock:
+                # once more: what is held may have come since, and what its task wrote goes before it
+                self.router.flush()
+                self.router.forward_raw(self._last)
                 self._flush_held()
         if self.inbox and self.host is None:
             if perf_counter() - self._started_s > _LONG_S:
@@ -605,17 +610,23 @@ class Executor:
             for task in tasks
         ]
 
-    def _executed(self) -> list[tuple[bytes, float, float]]:
-        return [(task.task_id, task.started_s, task.ended_s) for task in list(self.ran)]
+    def _executed(self, wanted: Collection[bytes]) -> list[tuple[bytes, float, float]]:
+        """Return (task id, start, end) of what ran of these."""
+        ran = [(task.task_id, task) for task in list(self.ran)]
+        return [(task_id, task.started_s, task.ended_s) for task_id, task in ran if task_id in wanted]
 
-    def _spans(self, cell: int | None, since_s: float, resolution_s: float) -> list[SpanRow]:
-        """Return what ran since then, and what runs, for a cell."""
+    def _spans(self, cell: int | None, since_s: float, resolution_s: float) -> list[tuple[Any, ...]]:
+        """Return what ran since then, and what runs, for a cell: see `jray._core.client.reports`."""
         tasks = [task for task in (self.current,) if task is not None and task.number]
         ran = list(self.ran)
         if self.host is not None:
             tasks += self.host.running_tasks()
         actor = "" if self.host is None else self.host.spec.class_name
-        return span_rows(tasks, ran, cell, since_s, resolution_s, actor)
+        return [
+            (actor, row.name, row.cell, row.start_s, row.end_s, row.calls, row.failed, row.busy_s, row.bringing_s,
+             row.first.task_id)
+            for row in span_rows(tasks, ran, cell, since_s, resolution_s)
+        ]  # fmt: skip
 
     # -- the end ----------------------------------------------------------------------------------
 

@@ -48,6 +48,13 @@ class OutputRouter:
         self._held: list[tuple[RunningTask | None, str, list[str]]] = []
         self._size = 0
         self._pid = os.getpid()
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        """In a forked child: what was gathered is its parent's to send, and another thread may have held the lock."""
+        self._lock = threading.Lock()
+        self._held = []
+        self._size = 0
 
     def write(self, kind: str, text: str) -> None:
         """Take text that the calling task wrote."""
@@ -74,8 +81,8 @@ class OutputRouter:
             self._send(task, OutputKind.DISPLAY, "", data)
 
     def flush(self) -> None:
-        """Send all that was gathered."""
-        if not self._held:
+        """Send all that was gathered.  What another thread is sending is sent when this returns."""
+        if not self._held and not self._lock.locked():
             return
         with self._lock:
             held, self._held = self._held, []
@@ -86,11 +93,11 @@ class OutputRouter:
     def forward_raw(self, task: RunningTask | None) -> None:
         """Send what was written to the descriptors since the last time, as *task*'s."""
         for raw in self._raw:
-            size = os.fstat(raw.fd).st_size
-            if size == raw.position:
+            # what another thread has read it may not have sent yet
+            if os.fstat(raw.fd).st_size == raw.position and not self._lock.locked():
                 continue
             with self._lock:
-                data = os.pread(raw.fd, size - raw.position, raw.position)
+                data = os.pread(raw.fd, os.fstat(raw.fd).st_size - raw.position, raw.position)
                 raw.position += len(data)
                 if data:
                     self._send(task, raw.kind, data.decode("utf-8", "backslashreplace"), None)

@@ -14,8 +14,8 @@ class RunningTask:
     """A task, or an actor's call, that runs here."""
 
     __slots__ = (
-        "consumed", "ended_s", "has_failed", "is_actor_call", "is_cancelled", "name", "number", "peer", "started_s",
-        "template", "waiter",
+        "consumed", "ended_s", "has_failed", "is_actor_call", "is_cancelled", "name", "number", "peer", "ready_s",
+        "started_s", "template", "waiter",
     )  # fmt: skip
 
     def __init__(self, peer: Peer, number: int, template: Any, *, is_actor_call: bool) -> None:
@@ -28,6 +28,8 @@ class RunningTask:
         self.has_failed = False
         #: when its code began, by the monotonic clock; 0: not yet
         self.started_s = 0.0
+        #: when the code and arguments that had to be brought were there; 0: there were none, or they are not there yet
+        self.ready_s = 0.0
         self.ended_s = 0.0
         #: items of its stream that the owner has taken
         self.consumed = 0

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, Protocol
-
-#: (actor class, name, cell, start, end or None, calls, failed, seconds of the calls), by the monotonic clock
-SpanRow = tuple[str, str, int, float, float | None, int, int, float]
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 
 class Ran(Protocol):
@@ -22,36 +19,82 @@ class Ran(Protocol):
     @property
     def started_s(self) -> float: ...
     @property
+    def ready_s(
+        self,
+    ) -> float: ...  # when what had to be brought was there; 0: nothing had to
+    @property
     def ended_s(self) -> float: ...
     @property
     def has_failed(self) -> bool: ...
 
 
-class _Run:
+R = TypeVar("R", bound=Ran)
+
+
+class SpanRow(NamedTuple, Generic[R]):
+    """What one worker ran for a while, by the monotonic clock: see `jray._core.engine.Span`."""
+
+    first: R  #: the call that began it
+    start_s: float
+    end_s: float | None  #: None: it runs
+    calls: int = 1
+    failed: int = 0
+    #: seconds of the calls, with bringing code and arguments, of those that have ended
+    busy_s: float = 0.0
+    #: seconds of these for which code and arguments were brought
+    bringing_s: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return self.first.name
+
+    @property
+    def cell(self) -> int:
+        cell: int = self.first.template.cell
+        return cell
+
+
+class _Run(Generic[R]):
     """Calls of one function that follow one another."""
 
-    __slots__ = ("busy_s", "calls", "end_s", "failed", "start_s")
+    __slots__ = ("bringing_s", "busy_s", "calls", "end_s", "failed", "first")
 
-    def __init__(self, task: Ran) -> None:
-        self.start_s, self.end_s = task.started_s, task.ended_s
+    def __init__(self, task: R) -> None:
+        self.first, self.end_s = task, task.ended_s
         self.calls, self.failed = 1, int(task.has_failed)
         self.busy_s = task.ended_s - task.started_s
+        self.bringing_s = _bringing_s(task)
 
-    def add(self, task: Ran) -> None:
+    def add(self, task: R) -> None:
         self.end_s = max(self.end_s, task.ended_s)
         self.calls += 1
         self.failed += task.has_failed
         self.busy_s += task.ended_s - task.started_s
+        self.bringing_s += _bringing_s(task)
+
+    def row(self) -> SpanRow[R]:
+        return SpanRow(
+            self.first,
+            self.first.started_s,
+            self.end_s,
+            self.calls,
+            self.failed,
+            self.busy_s,
+            self.bringing_s,
+        )
+
+
+def _bringing_s(task: Ran) -> float:
+    return max(0.0, task.ready_s - task.started_s)
 
 
 def span_rows(
-    running: Sequence[Ran],
-    ran: Sequence[Ran],
+    running: Sequence[R],
+    ran: Sequence[R],
     cell: int | None,
     since_s: float,
     resolution_s: float,
-    actor: str,
-) -> list[SpanRow]:
+) -> list[SpanRow[R]]:
     """Return the spans of a cell (None: of all) that had not ended by `since_s`.
 
     `ran` is in the order of its ends.  Calls that are shorter than the resolution, and follow one of the same
@@ -63,9 +106,9 @@ def span_rows(
         (task for task in recent if task.number and (cell is None or task.template.cell == cell)),
         key=lambda task: task.started_s,
     )
-    runs: list[tuple[str, int, _Run]] = []
+    runs: list[_Run[R]] = []
     #: the last run of short calls of each function
-    open_runs: dict[tuple[str, int], _Run] = {}
+    open_runs: dict[tuple[str, int], _Run[R]] = {}
     for task in found:
         is_short = task.ended_s - task.started_s < resolution_s
         key = (task.name, task.template.cell)
@@ -74,15 +117,12 @@ def span_rows(
             run.add(task)
             continue
         run = _Run(task)
-        runs.append((*key, run))
+        runs.append(run)
         if is_short:
             open_runs[key] = run
-    rows: list[SpanRow] = [
-        (actor, name, of_cell, run.start_s, run.end_s, run.calls, run.failed, run.busy_s)
-        for name, of_cell, run in runs
-    ]
+    rows = [run.row() for run in runs]
     rows += [
-        (actor, task.name, task.template.cell, task.started_s, None, 1, 0, 0.0)
+        SpanRow(task, task.started_s, None, bringing_s=_bringing_s(task))
         for task in running
         if cell is None or task.template.cell == cell
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import html
 from collections.abc import Iterable, Sequence
 
@@ -19,6 +21,13 @@ _AXIS = 20
 #: Calls of one worker that are drawn beside each other, of those that overlap.
 _MOST_SUBLANES = 4
 _THINNEST = 1.2
+#: What waits is a line, what gets its code and arguments a bar of half the height.
+_LINE = 2.0
+_LEGEND = 15
+#: (words, share of a bar's height)
+_PARTS = (("waits", _LINE / _BAR), ("gets code and arguments", 0.5), ("runs", 1.0))
+#: Waiting and bringing that are not seen, and shorter than this, need no words either.
+_SAID_MS = 1.0
 
 #: Told apart by people who see colours differently, too; of a brightness that stands out from black and from
 #: white alike.  There is no red and no green among them: these mean failed and done.
@@ -31,6 +40,14 @@ _GREEN = "var(--jp-success-color1,#3b9b57)"
 _UNITS = ((1.0, "ms", 0.001), (120.0, "s", 1.0), (7200.0, "min", 60.0), (float("inf"), "h", 3600.0))
 _STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 _MOST_TICKS = 7
+
+
+class Detail(enum.Enum):
+    """How much a timeline tells, most first."""
+
+    SAID = enum.auto()  #: each bar says more under the pointer
+    PARTED = enum.auto()  #: calls have their parts: waiting, bringing arguments, running
+    PLAIN = enum.auto()
 
 
 class Palette:
@@ -80,15 +97,30 @@ def progress_bar(row: Counts, width: int) -> str:
     )
 
 
-def timeline(lanes: Lanes, palette: Palette, start_ms: float, now_ms: float, *, is_titled: bool) -> str:
-    """Return a lane for each worker over one axis of time.  Bars before the axis are cut."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Scale:
+    """Where moments are on the axis of time."""
+
+    first_ms: float
+    now_ms: float
+    pixels_per_ms: float
+
+    def x(self, moment_ms: float) -> float:
+        return _LABELS + max(0.0, moment_ms - self.first_ms) * self.pixels_per_ms
+
+
+def timeline(lanes: Lanes, palette: Palette, start_ms: float, now_ms: float, detail: Detail) -> str:
+    """Return a lane for each worker over one axis of time.  What was before the axis is cut."""
     first = min([start_ms, *(bar.start_ms for lane in lanes.lanes for bar in lane.bars)])
     span_ms = max(1.0, now_ms - first)
-    scale = (WIDTH - _LABELS - _RIGHT) / span_ms
+    scale = _Scale(first, now_ms, (WIDTH - _LABELS - _RIGHT) / span_ms)
     height = len(lanes.lanes) * _LANE + _AXIS
     parts = [_axis(span_ms / 1000, len(lanes.lanes) * _LANE)]
-    for n, lane in enumerate(lanes.lanes):
-        parts.append(_lane(lane, n * _LANE, palette, first, now_ms, scale, is_titled=is_titled))
+    drawn = [_lane(lane, n * _LANE, palette, scale, detail) for n, lane in enumerate(lanes.lanes)]
+    parts += [part for part, _ in drawn]
+    if any(has_parts for _, has_parts in drawn):
+        parts.append(_legend(height))
+        height += _LEGEND
     said = f"Timeline of {words.many(len(lanes.lanes), 'worker')} over {words.duration(span_ms / 1000)}"
     return (
         f'<svg viewBox="0 0 {WIDTH} {height}" width="100%" role="img" aria-label="{said}" fill="currentColor" '
@@ -113,9 +145,19 @@ def _axis(seconds: float, height: int) -> str:
     return f'<path d="{lines}" stroke="currentColor" opacity=".16" fill="none"/><g opacity=".72">{labels}</g>'
 
 
-def _lane(
-    lane: Lane, top: int, palette: Palette, first_ms: float, now_ms: float, scale: float, *, is_titled: bool
-) -> str:
+def _legend(top: float) -> str:
+    """Return what the thickness of a bar means."""
+    x, parts = float(_LABELS), []
+    for said, share in _PARTS:
+        thick = _BAR * share
+        parts.append(_rect(x, top + (_BAR - thick) / 2, 18, thick, ""))
+        parts.append(f'<text x="{x + 23:g}" y="{top + 10.5:g}">{said}</text>')
+        x += 23 + 6 * len(said) + 12
+    return f'<g opacity=".72">{"".join(parts)}</g>'
+
+
+def _lane(lane: Lane, top: int, palette: Palette, scale: _Scale, detail: Detail) -> tuple[str, bool]:
+    """Return a lane, and whether any call in it is seen to wait or to get its arguments."""
     middle = top + _LANE / 2
     label = html.escape(words.clipped(lane.label, 16))
     parts = [
@@ -125,27 +167,51 @@ def _lane(
     placed, sublanes = _sublanes(lane.bars)
     height = _BAR / sublanes
     by_colour: dict[str, list[str]] = {}
-    for bar, sublane in placed:
-        x = _LABELS + (bar.start_ms - first_ms) * scale
-        width = max(_THINNEST, bar.covers(now_ms) * scale)
+    waits: dict[str, list[str]] = {}
+    has_bringing = False
+    for bar, sublane, free_ms in placed:
+        x = scale.x(bar.start_ms)
+        width = max(_THINNEST, scale.x(bar.start_ms + bar.covers(scale.now_ms)) - x)
         y = top + (_LANE - _BAR) / 2 + sublane * height
-        title = f"<title>{html.escape(_title(bar, first_ms, now_ms))}</title>" if is_titled else ""
+        title = f"<title>{html.escape(_title(bar, scale))}</title>" if detail is Detail.SAID else ""
         is_failed = bar.failed and bar.calls == bar.failed
         colour = _RED if is_failed else palette.colour(bar_name(bar))
         drawn = by_colour.setdefault(colour, [])
-        if bar.end_ms is None:
-            drawn.append(_open_bar(x, y, width, height, title))
-            continue
-        drawn.append(_rect(x, y, width, height, title))
+        is_parted = detail is not Detail.PLAIN
+        # as long as the worker ran others, that this one waited is no news
+        since = scale.x(max(bar.submitted_ms, free_ms)) if is_parted and bar.submitted_ms is not None else x
+        if x - since >= 1:
+            waits.setdefault(colour, []).append(f"M{since:.1f} {y + height / 2:.1f}H{x:.1f}")
+        bringing = bar.bringing_ms * scale.pixels_per_ms if is_parted and bar.calls == 1 else 0.0
+        has_bringing = has_bringing or bringing >= 1
+        drawn.append(_bar(x, y, width, height, bringing, title, is_open=bar.end_ms is None))
         if bar.failed and not is_failed:  # some of many
             strip = max(2.0, height / 4)
             by_colour.setdefault(_RED, []).append(_rect(x, y + height - strip, width, strip, ""))
+    parts += [
+        f'<path d="{"".join(lines)}" stroke-width="{_LINE:g}" opacity=".6" style="stroke:{colour}"/>'
+        for colour, lines in waits.items()
+    ]
     # red last, so that nothing covers it
     parts += [
         f'<g style="fill:{colour}">{"".join(by_colour[colour])}</g>'
         for colour in sorted(by_colour, key=lambda colour: colour == _RED)
     ]
-    return "".join(parts)
+    return "".join(parts), has_bringing or bool(waits)
+
+
+def _bar(
+    x: float, y: float, width: float, height: float, bringing: float, title: str, *, is_open: bool
+) -> str:
+    """Return a call: where that is seen, first thinner as long as it gets what it needs."""
+    shape = _open_bar if is_open else _rect
+    if bringing < 1:
+        return shape(x, y, width, height, title)
+    bringing = min(bringing, width)
+    parts = _rect(x, y + height / 4, bringing, height / 2, "")
+    if is_open or bringing < width:
+        parts += shape(x + bringing, y, width - bringing, height, "")
+    return f"<g>{title}{parts}</g>" if title else parts
 
 
 def _rect(x: float, y: float, width: float, height: float, title: str) -> str:
@@ -162,28 +228,32 @@ def _open_bar(x: float, y: float, width: float, height: float, title: str) -> st
     return f"{shape}>{title}</path>" if title else f"{shape}/>"
 
 
-def _title(bar: Bar, first_ms: float, now_ms: float) -> str:
-    name = words.clipped(bar_name(bar), 40)
-    at = f"from {words.duration((bar.start_ms - first_ms) / 1000)}"
-    taken = words.duration(bar.covers(now_ms) / 1000)
-    if bar.end_ms is None:
-        return f"{name}: running for {taken}, {at}, pid {bar.pid}"
-    calls = f"{words.many(bar.calls, 'call')}, " if bar.calls > 1 else ""
-    failed = f", {words.number(bar.failed)} failed" if bar.failed else ""
-    return f"{name}: {calls}{taken}, {at}{failed}, pid {bar.pid}"
+def _title(bar: Bar, scale: _Scale) -> str:
+    said = [words.many(bar.calls, "call")] if bar.calls > 1 else []
+    taken = words.duration(bar.covers(scale.now_ms) / 1000)
+    said.append(f"running for {taken}" if bar.end_ms is None else taken)
+    if bar.bringing_ms >= _SAID_MS:
+        said.append(f"{words.duration(bar.bringing_ms / 1000)} of it to get code and arguments")
+    said.append(f"from {words.duration((bar.start_ms - scale.first_ms) / 1000)}")
+    if bar.submitted_ms is not None and bar.start_ms - bar.submitted_ms >= _SAID_MS:
+        waited = f"waited {words.duration((bar.start_ms - bar.submitted_ms) / 1000)} before"
+        said.append(f"the first {waited}" if bar.calls > 1 else waited)
+    if bar.failed and bar.end_ms is not None:
+        said.append(f"{words.number(bar.failed)} failed")
+    return f"{words.clipped(bar_name(bar), 40)}: {', '.join(said)}, pid {bar.pid}"
 
 
-def _sublanes(bars: Sequence[Bar]) -> tuple[list[tuple[Bar, int]], int]:
-    """Place overlapping bars beside each other; return where each is, and how many places there are."""
+def _sublanes(bars: Sequence[Bar]) -> tuple[list[tuple[Bar, int, float]], int]:
+    """Place overlapping bars beside each other; return (bar, place, since when that was free), and how many places."""
     ends: list[float] = []
-    placed: list[tuple[Bar, int]] = []
+    placed: list[tuple[Bar, int, float]] = []
     for bar in bars:
         end = float("inf") if bar.end_ms is None else bar.end_ms
         free = next((n for n, taken in enumerate(ends) if taken <= bar.start_ms + 0.5), None)
         if free is None:
             free = len(ends) if len(ends) < _MOST_SUBLANES else ends.index(min(ends))
             if free == len(ends):
-                ends.append(end)
+                ends.append(float("-inf"))
+        placed.append((bar, free, ends[free]))
         ends[free] = max(ends[free], end)
-        placed.append((bar, free))
     return placed, max(1, len(ends))

@@ -1,7 +1,7 @@
 """Owns the thread that looks at the cells' work and shows it, and the policy whether it does.
 
-There is one thread, and it sleeps without a time limit unless some cell's work is pending.  What wakes it is the
-front end, which is asked for the running cell at every submit.
+There is one thread, and it sleeps without a time limit unless some cell's work is pending or about to be.  What wakes it
+is the front end, which is asked for the running cell at every submit.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from jray.notebook.lens.picture import STATIC_BYTES, Picture
 from jray.notebook.lens.view import FIRST_S, LOOK_S, CellView, Moment
 
 MODES = ("auto", "on", "off")
+#: What was told of is looked for this long: large arguments are pickled between the telling and the submit.
+_AWAITED_S = 60.0
 #: Cells whose work is remembered for `show`.
 _MOST_VIEWS = 32
 _GONE = "the cluster was shut down before this ended"
@@ -44,8 +46,9 @@ class _Watched:
     view: CellView
     #: when to look next, by the monotonic clock; None: when more work or the cell's end is told
     due_s: float | None
-    #: when it was last told that there is work
+    #: when it was last told that there is work, and how many calls were known then
     told_s: float
+    told_submitted: int = 0
     #: of the engine that the work was last submitted to
     watch: weakref.ref[Any] | None = None
     #: the same, kept until the last counts are taken, even if the engine is left meanwhile
@@ -162,6 +165,7 @@ class CellLens:
                     self.known.discard(self._watched.popitem(last=False)[0])
             else:
                 watched.told_s = now.s
+                watched.told_submitted = watched.view.submitted
                 watched.is_frozen = False
                 watched.due_s = max(now.s, watched.view.start.s + FIRST_S, watched.shown_s + LOOK_S)
                 self._watched.move_to_end(cell)
@@ -208,7 +212,12 @@ class CellLens:
         watched.due_s = None
         self._count(watched, now)
         view = watched.view
-        is_over = not view.pending and view.cell not in self._running
+        is_running = view.cell in self._running
+        is_awaited = is_running and view.submitted <= watched.told_submitted
+        if is_awaited and self.is_on and now.s - watched.told_s < _AWAITED_S:
+            watched.due_s = view.next_look_s(now)
+            return
+        is_over = not view.pending and not is_running
         takes_long = bool(view.pending) or watched.told_s - view.start.s >= FIRST_S
         if not self.is_on or not view.has_work or not (watched.is_shown or takes_long):
             self._rest(watched)

@@ -45,8 +45,8 @@ class Shown(Protocol):
     def rows(self) -> list[Counts]: ...
 
 
-def page(shown: Shown, lanes: Lanes, *, is_titled: bool) -> str:
-    """Return the whole; with titles, each bar says more under the pointer."""
+def page(shown: Shown, lanes: Lanes, detail: drawing.Detail) -> str:
+    """Return the whole."""
     rows = shown.rows()
     palette = drawing.Palette([*(row.name for row in rows), *_names(lanes)])
     parts = [f'<summary style="cursor:pointer;{_NUMBERS}">{_header(shown, rows)}</summary>']
@@ -58,11 +58,13 @@ def page(shown: Shown, lanes: Lanes, *, is_titled: bool) -> str:
         if said
     ]
     if lanes.lanes:
-        parts.append(drawing.timeline(lanes, palette, shown.start_ms, shown.now_ms, is_titled=is_titled))
+        parts.append(drawing.timeline(lanes, palette, shown.start_ms, shown.now_ms, detail))
     if lanes.hidden_lanes:
         parts.append(
             f'<div style="{_SOFT}">and {words.many(lanes.hidden_lanes, "more worker")} that no lane is left for</div>'
         )
+    # Open in every update: a front end puts the new page in the place of the old one, and what was folded or not is known
+    # to the old one's elements alone.  Without the attribute an update would fold what the user reads.
     return (
         '<div class="jray-lens" style="font-family:var(--jp-ui-font-family,sans-serif);'
         "font-size:var(--jp-ui-font-size1,13px);color:var(--jp-ui-font-color1,inherit);line-height:1.55;"

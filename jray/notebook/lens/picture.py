@@ -9,6 +9,7 @@ import dataclasses
 from typing import Any
 
 from jray.notebook.lens import page, words
+from jray.notebook.lens.drawing import Detail
 from jray.notebook.lens.progress import Counts
 from jray.notebook.lens.reason import short_name
 from jray.notebook.lens.timeline import MOST_BARS, Lane, Lanes, Timeline, Work
@@ -21,6 +22,8 @@ _STATIC_BARS = 96
 #: Functions that have a row of their own.
 _MOST_ROWS = 8
 _BAR_WIDTH = 24
+#: The part of the work from which on it is said that it went into bringing code and arguments.
+_MUCH_BRINGING = 0.2
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
@@ -78,12 +81,15 @@ class Picture:
 
     def html(self, most_bytes: int = LIVE_BYTES) -> str:
         """Return the picture as HTML, with less of the timeline where it would be too long."""
-        lanes, is_titled = self.lanes, True
+        lanes, details = self.lanes, list(Detail)
         while True:
-            found = page.page(self, lanes, is_titled=is_titled)
+            found = page.page(self, lanes, details[0])
             if len(found.encode()) <= most_bytes or not lanes.lanes:
                 return found
-            is_titled, lanes = False, (lanes if is_titled else _half(lanes))
+            if len(details) > 1:
+                del details[0]
+            else:
+                lanes = _half(lanes)
 
     def bundle(self, most_bytes: int = LIVE_BYTES) -> dict[str, str]:
         """Return the picture in every form."""
@@ -112,6 +118,8 @@ def cost_line(total: Counts, work: Work | None, names: frozenset[str], seconds: 
     if work is None or work.names != names or work.calls != total.ended or work.busy_ms is None:
         return said
     said += f", {words.duration(work.busy_ms / 1000)} of work on {words.many(work.workers, 'worker')}"
+    if work.bringing_ms >= work.busy_ms * _MUCH_BRINGING:
+        said += f" ({words.duration(work.bringing_ms / 1000)} of it to get code and arguments)"
     return f"{said}: {work.busy_ms / 1000 / seconds:.1f}x" if work.workers > 1 else said
 
 

@@ -35,6 +35,8 @@ class Bar:
     calls: int
     failed: int
     busy_ms: float | None  #: time of the calls themselves; None: not known
+    bringing_ms: float = 0.0  #: part of it for which their code and arguments were brought
+    submitted_ms: float | None = None  #: the first of these calls waited from then on; None: not known
 
     def covers(self, now_ms: float) -> float:
         return (now_ms if self.end_ms is None else self.end_ms) - self.start_ms
@@ -66,6 +68,7 @@ class Work:
 
     calls: int = 0
     busy_ms: float | None = 0.0  #: None: not known of all
+    bringing_ms: float = 0.0  #: part of it for which code and arguments were brought
     workers: int = 0
     names: frozenset[str] = frozenset()
     last_end_ms: float | None = None
@@ -154,6 +157,7 @@ class Timeline:
         return Work(
             calls=sum(bar.calls for bar in ended),
             busy_ms=_sum(bar.busy_ms for bar in ended),
+            bringing_ms=sum(bar.bringing_ms for bar in ended),
             workers=sum(bool(worker.ended) for worker in self._workers.values()),
             names=frozenset(bar.name for bar in ended),
             last_end_ms=max((bar.end_ms for bar in ended if bar.end_ms is not None), default=None),
@@ -179,7 +183,8 @@ class Timeline:
         first = min(told, key=lambda span: span.start_ms)
         if first.start_ms <= begin_ms:
             return told
-        return [first._replace(start_ms=begin_ms), *(span for span in told if span is not first)]
+        filled = first._replace(start_ms=begin_ms, submitted_ms=None)
+        return [filled, *(span for span in told if span is not first)]
 
     def _add(self, worker: _Worker, told: Sequence[Span]) -> None:
         worker.running = [self._bar(span) for span in told if span.end_ms is None]
@@ -188,7 +193,8 @@ class Timeline:
             if span.end_ms is None or span.end_ms <= known_ms:
                 continue
             if span.calls > 1 and span.start_ms < known_ms:  # the first of these calls are known
-                span = span._replace(start_ms=known_ms)  # noqa: PLW2901 -- that is what is new of it
+                # what is new of it
+                span = span._replace(start_ms=known_ms, submitted_ms=None)  # noqa: PLW2901
             worker.ended.append(self._bar(span))
             worker.told_ms = max(worker.told_ms, span.end_ms or 0.0)
 
@@ -202,7 +208,10 @@ class Timeline:
         busy_ms = span.busy_ms
         if busy_ms is None and span.calls == 1 and span.end_ms is not None:
             busy_ms = span.end_ms - span.start_ms
-        return Bar(name, span.pid, span.start_ms, span.end_ms, span.calls, span.failed, busy_ms)
+        return Bar(
+            name, span.pid, span.start_ms, span.end_ms, span.calls, span.failed, busy_ms, span.bringing_ms,
+            span.submitted_ms,
+        )  # fmt: skip
 
     def _bound(self) -> None:
         while (
@@ -239,7 +248,8 @@ def merged(bars: Iterable[Bar], resolution_ms: float) -> list[Bar]:
             if bar.start_ms - known.end_ms < resolution_ms:
                 found[index] = Bar(
                     bar.name, bar.pid, known.start_ms, max(known.end_ms, bar.end_ms), known.calls + bar.calls,
-                    known.failed + bar.failed, _sum((known.busy_ms, bar.busy_ms)),
+                    known.failed + bar.failed, _sum((known.busy_ms, bar.busy_ms)), known.bringing_ms + bar.bringing_ms,
+                    known.submitted_ms,
                 )  # fmt: skip
                 continue
         last[bar.name] = len(found)

@@ -107,8 +107,13 @@ class CellView:
         return self._progress.total().pending
 
     @property
+    def submitted(self) -> int:
+        """How many calls are known."""
+        return self._progress.total().submitted
+
+    @property
     def has_work(self) -> bool:
-        return self._progress.total().submitted > 0
+        return self.submitted > 0
 
     def is_stuck(self, now: Moment) -> bool:
         """Tell whether calls wait and nothing has moved for long."""

@@ -34,6 +34,7 @@ def panel() -> Panel:
     return Panel(
         _engine,
         label,
+        task_logs=None if guest is None else guest.task_logs,
         has_front_end=getattr(shell, "kernel", None) is not None,
         is_same_each_time=guest is not None and guest._is_noninteractive(),
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
+import logging
 import math
 import threading
 import time
@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from jray._core.engine import Engine
+from jray.exceptions import RaySystemError
 from jray.notebook.panel import model
-from jray.notebook.panel.model import Change, Request, Snapshot, State
+from jray.notebook.panel.model import TITLES, Request, Snapshot, State
 
 #: no tab is read more often
 SHORTEST_S = 0.5
@@ -24,7 +25,12 @@ MOST_SHARE = 0.05
 PRESUMED_S = 60.0
 #: the name of the view that is shown before any has spoken
 ANY_VIEW = "*"
+_LONGEST_RIBBON = 300
+#: what others are asked for the tab of tasks has a pace and faults of its own
+_ASKED = "tasks asked"
 DISCONNECTED = "disconnected: this is the last that was seen. jray.init() takes it up again."
+
+_log = logging.getLogger("jray.notebook")
 
 
 class Source(Protocol):
@@ -36,7 +42,8 @@ class Source(Protocol):
     def actors(self, engine: Engine) -> Snapshot: ...
     def objects(self, engine: Engine) -> Snapshot: ...
     def nodes(self, engine: Engine) -> Snapshot: ...
-    def logs(self, engine: Engine) -> Snapshot: ...
+    def groups(self, engine: Engine) -> Snapshot: ...
+    def logs(self, engine: Engine, expanded: Any) -> Snapshot: ...
 
 
 class Pace:
@@ -115,8 +122,13 @@ class Feed:
         self._engine: Engine | None = None
         self._snapshots: dict[tuple[str, str], Snapshot] = {}
         self._paces: collections.defaultdict[str, Pace] = collections.defaultdict(Pace)
-        self._asked: tuple[str, ...] = ()
+        #: by tab, the rows that were expanded when it was read last
+        self._unfolded: dict[str, tuple[str, ...]] = {}
         self._pulse: tuple[int, ...] = ()
+        #: what to say of tabs that could not be read when it was last tried
+        self._troubles: dict[str, str] = {}
+        #: what has been logged: the same fault may come twice a second
+        self._logged: set[str] = set()
 
     # -- from any thread --------------------------------------------------------------------------
 
@@ -161,7 +173,11 @@ class Feed:
 
     def _run(self) -> None:
         while not self._is_closed:
-            wait_s = self.turn()
+            try:
+                wait_s = self.turn()
+            except Exception as error:  # noqa: BLE001 -- whoever looks must not be left with a picture that stands still
+                wait_s = LONGEST_S
+                self._say_to_all(self._trouble(error, "Updating the panel"))
             with self._lock:
                 # without anybody who looks there is nothing to wake for but a word
                 self._lock.wait_for(lambda: self._heard or self._is_closed, timeout=wait_s)
@@ -178,20 +194,28 @@ class Feed:
         if not visible:
             return None
         self._follow_engine()
-        ribbon = DISCONNECTED
-        if self._engine is not None:
-            try:
-                ribbon = ""
-                self._read(self._engine, [view.request for view in visible.values()])
-            except Exception as error:  # noqa: BLE001 -- an engine that ends raises what it likes; the panel stays
-                ribbon = (
-                    f"the cluster does not answer: {error}"
-                    if self._engine_of() is self._engine
-                    else DISCONNECTED
-                )
+        requests = [view.request for view in visible.values()]
+        troubles = {} if self._engine is None else self._read(self._engine, requests)
         for name, view in visible.items():
+            ribbon = DISCONNECTED if self._engine is None else troubles.get(view.request.tab, "")
             self._update(name, view, ribbon)
         return SHORTEST_S
+
+    def _trouble(self, error: Exception, what: str) -> str:
+        """Return what to say of an error; one that the cluster is not to blame for is logged, once."""
+        if self._engine_of() is not self._engine:  # an engine that ends raises what it likes
+            return DISCONNECTED
+        if isinstance(error, (OSError, RaySystemError)):
+            return f"the cluster does not answer: {error}"
+        first = next(iter(str(error).splitlines()), "")
+        text = f"{what} failed: {type(error).__name__}{f': {first}' * bool(first)}"
+        if text not in self._logged:
+            self._logged.add(text)
+            _log.error("%s. A defect of jray, please report it.", text, exc_info=error)
+        return (
+            f"{text[:_LONGEST_RIBBON]}. This is a defect of jray, please report it. What is shown here may be old; the "
+            "rest goes on, and this is tried again. jray.panel() shows a new panel."
+        )
 
     def _take_notes(self) -> None:
         while True:
@@ -247,40 +271,71 @@ class Feed:
             self._snapshots.clear()
             self._paces.clear()
             self._source.forget()
-            self._asked, self._pulse = (), ()
+            self._unfolded.clear()
+            self._pulse = ()
+            self._troubles.clear()
         self._engine = engine
 
-    def _read(self, engine: Engine, requests: list[Request]) -> None:
-        """Read the tabs that are looked at, as far as they are due."""
-        if self._has_moved(engine):
-            for pace in self._paces.values():
-                pace.hurry()
+    def _read(self, engine: Engine, requests: list[Request]) -> dict[str, str]:
+        """Read the tabs that are looked at, as far as they are due; return what to say of those that cannot be read."""
         tabs = {request.tab for request in requests}
-        if "tasks" in tabs:
-            self._read_tasks(engine, [request for request in requests if request.tab == "tasks"])
-        for tab in tabs - {"tasks"}:
+        try:
+            if self._has_moved(engine):
+                for pace in self._paces.values():
+                    pace.hurry()
+        except Exception as error:  # noqa: BLE001 -- whatever it is, it is told
+            for tab in tabs:
+                self._troubles[tab] = self._trouble(error, "Counting calls")
+        for tab in tabs:
             pace = self._paces[tab]
             started_s = self._clock()
-            if started_s < pace.due_s:
-                continue
-            snapshot = getattr(self._source, tab)(engine)
-            is_news = self._snapshots.get((tab, "")) != snapshot
-            self._snapshots[tab, ""] = snapshot
-            now_s = self._clock()
-            pace.read(now_s, now_s - started_s, is_news=is_news)
+            try:
+                if tab == "tasks":
+                    self._read_tasks(engine, [request for request in requests if request.tab == tab])
+                else:
+                    expanded = _expanded(requests, tab)
+                    if expanded != self._unfolded.get(tab, ()):
+                        pace.reset()
+                    self._unfolded[tab] = expanded
+                    if started_s < pace.due_s:
+                        continue
+                    self._read_tab(engine, tab, expanded)
+            except Exception as error:  # noqa: BLE001 -- likewise; the other tabs go on
+                now_s = self._clock()
+                pace.read(now_s, now_s - started_s, is_news=False)
+                self._troubles[tab] = self._trouble(error, f"Reading the tab {TITLES[tab]}")
+            else:
+                self._troubles.pop(tab, None)
+        if "tasks" not in self._troubles and _ASKED in self._troubles:
+            return {**self._troubles, "tasks": self._troubles[_ASKED]}
+        return self._troubles
+
+    def _read_tab(self, engine: Engine, tab: str, expanded: tuple[str, ...]) -> None:
+        started_s = self._clock()
+        more = (expanded,) if tab == "logs" else ()
+        snapshot = getattr(self._source, tab)(engine, *more)
+        is_news = self._snapshots.get((tab, "")) != snapshot
+        self._snapshots[tab, ""] = snapshot
+        now_s = self._clock()
+        self._paces[tab].read(now_s, now_s - started_s, is_news=is_news)
 
     def _read_tasks(self, engine: Engine, requests: list[Request]) -> None:
-        expanded = tuple(sorted({key for request in requests for key in request.expanded}))
-        asking, counting = self._paces["tasks asked"], self._paces["tasks"]
-        if expanded != self._asked:
+        expanded = _expanded(requests, "tasks")
+        asking, counting = self._paces[_ASKED], self._paces["tasks"]
+        if expanded != self._unfolded.get("tasks", ()):
             asking.reset()
         before = dict(self._snapshots)
         has_asked = False
         note = asking.note if expanded else ""
         started_s = self._clock()
         if started_s >= asking.due_s:
-            self._source.ask_tasks(engine, expanded)
-            self._asked, has_asked = expanded, True
+            self._unfolded["tasks"], has_asked = expanded, True
+            try:
+                self._source.ask_tasks(engine, expanded)
+            except Exception as error:  # noqa: BLE001 -- what this process has submitted is counted all the same
+                self._troubles[_ASKED] = self._trouble(error, "Asking for tasks")
+            else:
+                self._troubles.pop(_ASKED, None)
         asked_s = self._clock()
         groupings = {request.by for request in requests}
         is_due = has_asked or asked_s >= counting.due_s
@@ -310,15 +365,38 @@ class Feed:
         """Send a view what is new for it, if anything is."""
         tab = view.request.tab
         snapshot = self._snapshots.get((tab, view.request.by if tab == "tasks" else "")) or Snapshot(tab)
-        state = model.view_of(snapshot, view.request, ribbon)
+        try:
+            self._show(name, view, model.view_of(snapshot, view.request, ribbon))
+        except Exception as error:  # noqa: BLE001 -- the other views go on
+            self._say(name, view, self._trouble(error, f"Showing the tab {TITLES[tab]}"))
+
+    def _show(self, name: str, view: _View, state: State) -> None:
         change = model.diff(view.sent, state)
         if not change:
             return
         base, view.revision = view.revision if view.sent else 0, view.revision + 1
+        messages = [
+            {"type": "change", "view": name, "base": base, "revision": view.revision, "change": part}
+            for part in model.parts(change)
+        ]
+        view.sent = {}  # if one cannot be sent, the view gets everything again
+        for message in messages:
+            self._send(message)
         view.sent = state
-        for part in model.parts(change):
-            self._send_part(name, part, base, view.revision)
 
-    def _send_part(self, name: str, part: Change, base: int, revision: int) -> None:
-        with contextlib.suppress(OSError):  # the kernel is going down
-            self._send({"type": "change", "view": name, "base": base, "revision": revision, "change": part})
+    def _say_to_all(self, text: str) -> None:
+        for name, view in self._views.items():
+            self._say(name, view, text)
+
+    def _say(self, name: str, view: _View, text: str) -> None:
+        """Have a view say this, and show what it has shown."""
+        shown = view.sent if view.sent.get("tab") == view.request.tab else {}
+        blank = model.view_of(Snapshot(view.request.tab), Request(tab=view.request.tab))
+        try:
+            self._show(name, view, {**blank, **shown, "ribbon": text})
+        except Exception as error:  # noqa: BLE001 -- the kernel is going down, or its front end has gone
+            _log.debug("The panel could not say %r: %r", text, error)
+
+
+def _expanded(requests: list[Request], tab: str) -> tuple[str, ...]:
+    return tuple(sorted({key for request in requests if request.tab == tab for key in request.expanded}))

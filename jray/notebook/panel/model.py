@@ -12,6 +12,7 @@ from typing import Any
 
 from jray._core.engine import Tally
 from jray.notebook.tables import Column, Table, in_order, matches
+from jray.notebook.task_logs import LoggedTask
 
 #: tabs in their order, each with its columns
 TABS: dict[str, tuple[Column, ...]] = {
@@ -50,9 +51,27 @@ TABS: dict[str, tuple[Column, ...]] = {
         Column("memory", "Memory", "share", "bytes"),
         Column("store", "Object store", "share", "bytes"),
     ),
-    "logs": (Column("process", "Process"), Column("line", "Last lines")),
+    "groups": (
+        Column("id", "Placement group"),
+        Column("name", "Name"),
+        Column("state", "State"),
+        Column("bundles", "Bundles", "count"),
+    ),
+    "logs": (
+        Column("process", "Task or process"),
+        Column("cell", "Cell"),
+        Column("size", "Wrote", "bytes"),
+        Column("line", "Last lines"),
+    ),
 }
-TITLES = {"tasks": "Tasks", "actors": "Actors", "objects": "Objects", "nodes": "Nodes", "logs": "Logs"}
+TITLES = {
+    "tasks": "Tasks",
+    "actors": "Actors",
+    "objects": "Objects",
+    "nodes": "Nodes",
+    "groups": "Placement groups",
+    "logs": "Logs",
+}
 #: most rows that a view gets at once
 MOST_ROWS = 300
 #: most bytes of one message
@@ -72,7 +91,9 @@ _KINDS = {
 }
 
 #: columns that are left out where no row has a value
-_OPTIONAL = frozenset({"gpu", "note", "where"})
+_OPTIONAL = frozenset(
+    {("nodes", "gpu"), ("actors", "note"), ("objects", "where"), ("logs", "cell"), ("logs", "size")}
+)
 
 #: the n of In[n], or what else a cell is called; "" for no cell
 Labels = Callable[[int], str]
@@ -112,7 +133,7 @@ class Snapshot:
         return tuple(
             column
             for column in TABS[self.tab]
-            if column.key not in _OPTIONAL or any(row.cells.get(column.key) for row in self.rows)
+            if (self.tab, column.key) not in _OPTIONAL or any(row.cells.get(column.key) for row in self.rows)
         )
 
 
@@ -381,6 +402,53 @@ def node_rows(
         for node in nodes
     ]
     return tuple(rows)
+
+
+def group_rows(groups: Iterable[Mapping[str, Any]]) -> tuple[Row, ...]:
+    """Return a row for each placement group."""
+    return tuple(
+        Row(
+            f"group:{group['placement_group_id']}",
+            {
+                "id": str(group["placement_group_id"])[:16],
+                "name": group.get("name") or "",
+                "state": str(group["state"]).lower(),
+                "bundles": len(group.get("bundles") or ()),
+            },
+        )
+        for group in groups
+    )
+
+
+def task_log_rows(
+    tasks: Iterable[tuple[LoggedTask, str]], lines: Mapping[str, Sequence[str]], labels: Labels
+) -> tuple[Row, ...]:
+    """Return a row for each task that wrote, and under it its last lines, by the task's id, where they were asked for."""
+    rows = []
+    for task, last in tasks:
+        key = log_key(task.task_id)
+        rows.append(
+            Row(
+                key,
+                {
+                    "process": f"{task.name} {task.task_id[:8]}",
+                    "cell": labels(task.cell),
+                    "size": task.size_bytes,
+                    "line": _cut(last),
+                },
+                opens=True,
+            )
+        )
+        rows += [
+            Row(f"{key}:{number}", {"line": _cut(line)}, parent=key)
+            for number, line in enumerate(lines.get(task.task_id, ()))
+        ]
+    return tuple(rows)
+
+
+def log_key(task_id: str) -> str:
+    """Return the key of the row of what a task wrote."""
+    return f"log:{task_id}"
 
 
 def log_rows(tails: Iterable[tuple[str, Sequence[str]]]) -> tuple[Row, ...]:

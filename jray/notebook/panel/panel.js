@@ -10,6 +10,7 @@ const TABS = [
   ["actors", "Actors"],
   ["objects", "Objects"],
   ["nodes", "Nodes"],
+  ["groups", "Placement groups"],
   ["logs", "Logs"],
 ];
 const EMPTY = {
@@ -17,7 +18,8 @@ const EMPTY = {
   actors: "No actors.",
   objects: "No objects are held.",
   nodes: "No nodes.",
-  logs: "No worker has written anything.",
+  groups: "No placement groups.",
+  logs: "No task has written anything.",
 };
 const ORDER = ["failed", "cancelled", "finished", "running", "waiting"];
 const NUMBERS = new Set(["count", "bytes", "seconds"]);
@@ -282,7 +284,7 @@ function render({ model, el }) {
       pid: "60px",
       total: "64px",
       duration: "84px",
-      process: "150px",
+      process: "minmax(150px, 1.2fr)",
     };
     const width = (column) => wide[column.key] ?? tight[column.key] ?? widths[column.kind] ?? "minmax(76px, 0.6fr)";
     return `${columns.map(width).join(" ")} 30px`;
@@ -341,7 +343,8 @@ function render({ model, el }) {
         opener.type = "button";
         opener.tabIndex = -1;
         opener.setAttribute("aria-expanded", String(isOpen));
-        opener.setAttribute("aria-label", `${isOpen ? "Hide" : "Show"} single tasks of ${value}`);
+        const under = request.tab === "logs" ? "last lines" : "single tasks";
+        opener.setAttribute("aria-label", `${isOpen ? "Hide" : "Show"} ${under} of ${value}`);
         opener.addEventListener("click", () => open(key));
         cell.append(opener);
       }

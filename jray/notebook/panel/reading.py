@@ -12,11 +12,13 @@ from typing import Any
 from jray._core.engine import Engine, Tally
 from jray.notebook.panel import model
 from jray.notebook.panel.model import Labels, Snapshot
+from jray.notebook.task_logs import TaskLogs
 
 #: most rows that are asked for: the newest, of which durations are taken and which single tasks are shown
 _MOST_ENDED = 500
 _MOST_SINGLE = 300
 _MOST_ROWS = 2000
+_MOST_LINES = 200
 _LOG_FILES = 12
 _LOG_LINES = 10
 _TAIL_BYTES = 4096
@@ -26,26 +28,37 @@ _MEBIBYTE = 1 << 20
 class Reader:
     """Reads tabs, one engine's at a time.  For one thread."""
 
-    def __init__(self, labels: Labels) -> None:
+    def __init__(self, labels: Labels, task_logs: TaskLogs | None = None) -> None:
         self._labels = labels
+        self._task_logs = task_logs
+        #: the last lines of tasks, by (task id, how much it had written)
+        self._lines: dict[tuple[str, int], list[str]] = {}
         #: the last error's line, by (cell, function, how many had failed): unpickled once
         self._errors: dict[tuple[int, str, int], str] = {}
         self._counts: dict[tuple[str, ...], int] = {}
         self._ended: list[dict[str, Any]] = []
+        #: how many calls had finished, and the counts, when `_ended` was asked for
+        self._finished: tuple[int, dict[tuple[str, ...], int]] | None = None
         self._single: dict[str, list[dict[str, Any]]] = {}
         self._warnings: list[str] = []
 
     def forget(self) -> None:
         """Begin anew, with another engine."""
         self._errors.clear()
+        self._lines.clear()
+        self._finished = None
         self._counts, self._ended, self._single, self._warnings = {}, [], {}, []
 
     def ask_tasks(self, engine: Engine, expanded: Sequence[str]) -> None:
         """Ask every process for its tasks; `tasks` shows what they said.  Costly on a busy cluster."""
         every = engine.cluster.rows("tasks", limit=1)
+        # the counts of a process that remembers as much as it can stay the same, but it counts its own for ever
+        finished = sum(tally.finished for tally in engine.watch.tallies()), every.counts
         self._counts, self._warnings = every.counts, every.warnings
-        ended = [("state", "=", "FINISHED")]
-        self._ended = engine.cluster.rows("tasks", filters=ended, limit=_MOST_ENDED, detail=True).rows
+        if finished != self._finished:
+            self._finished = finished
+            ended = [("state", "=", "FINISHED")]
+            self._ended = engine.cluster.rows("tasks", filters=ended, limit=_MOST_ENDED, detail=True).rows
         self._single = {}
         for key in expanded:
             cell, _, name = key.partition(":")
@@ -97,11 +110,33 @@ class Reader:
         rows = model.node_rows(cluster.nodes(), cluster.resources(), cluster.available())
         return Snapshot("nodes", rows)
 
-    def logs(self, engine: Engine) -> Snapshot:
-        """Return the last lines of the workers that wrote last."""
+    def groups(self, engine: Engine) -> Snapshot:
+        """Return the placement groups; only Ray has any."""
+        if engine.engine_name != "ray":
+            return Snapshot("groups", (), ("This engine has no placement groups.",))
+        groups = engine.cluster.rows("placement_groups", limit=_MOST_ROWS, detail=True)
+        return Snapshot("groups", model.group_rows(groups.rows), _notes("placement groups", groups))
+
+    def logs(self, engine: Engine, expanded: Sequence[str]) -> Snapshot:
+        """Return what tasks wrote, whole where it is expanded; the last lines of workers where no task's is kept here."""
+        tasks = [] if self._task_logs is None else self._task_logs.last_lines(_MOST_SINGLE)
+        if self._task_logs is not None and tasks:
+            wanted = [task for task, _ in tasks if model.log_key(task.task_id) in expanded]
+            self._lines = {
+                (task.task_id, task.size_bytes): self._lines.get((task.task_id, task.size_bytes))
+                or _lines_of(self._task_logs, task.task_id)
+                for task in wanted
+            }
+            lines = {task_id: found for (task_id, _), found in self._lines.items()}
+            notes = []
+            if len(tasks) == _MOST_SINGLE:
+                notes.append(f"The {_MOST_SINGLE} tasks that wrote last; %jray logs lists more.")
+            if any(len(found) == _MOST_LINES for found in lines.values()):
+                notes.append(f"The last {_MOST_LINES} lines of each task; %jray logs ID has all of them.")
+            return Snapshot("logs", model.task_log_rows(tasks, lines, self._labels), tuple(notes))
         folder = Path(engine.whereabouts().session_dir or os.devnull) / "logs"
         rows = model.log_rows(_tails(folder))
-        return Snapshot("logs", rows, () if rows else ("No worker has written anything.",))
+        return Snapshot("logs", rows, () if rows else ("No task has written anything.",))
 
     def _error_line(self, tally: Tally) -> str:
         key = (tally.cell, tally.name, tally.failed)
@@ -130,6 +165,14 @@ def _line_of(error: Any) -> str:
     cause = getattr(error, "cause", None) or error
     first = next((line for line in str(cause).splitlines() if line.strip()), "")
     return f"{type(cause).__name__}: {first}" if first else type(cause).__name__
+
+
+def _lines_of(task_logs: TaskLogs, task_id: str) -> list[str]:
+    try:
+        log = task_logs.of(task_id, tail=_MOST_LINES)
+    except LookupError:  # its session has ended
+        return []
+    return str(log).splitlines()[-_MOST_LINES:]
 
 
 def _resident_bytes(pid: int) -> int | None:
