@@ -6,6 +6,7 @@ not import this package.
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -385,6 +386,18 @@ def start_actors(bench: Bench) -> Samples:
     return {"actors_20": [elapsed_s]}
 
 
+def placement_groups(bench: Bench) -> Samples:
+    groups = importlib.import_module(f"{bench.engine.module}.util.placement_group")
+
+    def cycle() -> None:
+        # so little that none waits for what the one before gave back: Ray looks again only after a while
+        group = groups.placement_group([{"CPU": 0.01}])
+        check(group.wait(30), "a group that fits is placed")
+        groups.remove_placement_group(group)
+
+    return {"group": rates(cycle, bench.scale)}
+
+
 def shutdown(bench: Bench) -> Samples:
     bench.start()
     start = time.perf_counter()
@@ -402,7 +415,7 @@ IN_SESSION: dict[str, Callable[[Bench], Samples]] = {
     for probe in (
         idle, tasks_one_by_one, tasks_in_flight, tasks_small_arguments, tasks_nested, actor_calls,
         async_actor_calls, objects_empty, objects_100_kb, objects_100_mb, large_result, large_argument,
-        wait_one_by_one, many_ref_arguments, many_returns, queued_tasks, streamed_items, start_actors,
+        wait_one_by_one, many_ref_arguments, many_returns, queued_tasks, streamed_items, start_actors, placement_groups,
     )
 }  # fmt: skip
 

@@ -121,6 +121,7 @@ ROWS: tuple[Row, ...] = (
         limit="disk", goal_share=0.7),
     Row("streamed", "1,000 streamed items", "/s", "higher", "streamed_items", goal_ratio=5),
     Row("actors_20", "20 actors started and called", "s", "lower", "start_actors", goal_ratio=30),
+    Row("group", "placement group made, waited for and removed", "/s", "higher", "placement_groups", goal_ratio=20),
     Row("shutdown", "`shutdown()`", "s", "lower", "shutdown"),
     Row("all_gone", "`shutdown()` until no process is left", "s", "lower", "shutdown"),
 )
@@ -151,6 +152,7 @@ PROBES: tuple[Probe, ...] = (
     Probe("spilling", 180, most_rounds=3),
     Probe("streamed_items", 60),
     Probe("start_actors", 120),
+    Probe("placement_groups", 60),
     Probe("shutdown", 90, _WITH_POOL),
 )
 # fmt: on

@@ -12,6 +12,7 @@ from jray._core.frontend import get_frontend
 from jray._core.options import TaskOptions
 from jray._core.refs import current
 from jray._core.signature import CallShape
+from jray._core.strategies import NOBODY
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,7 +49,12 @@ class RemoteFunction(Generic[P, R]):
         own = self._own
         template = own.template
         client = current.client
-        if client is None or own.client is not client or own.cell != get_frontend().cell:
+        if (
+            client is None
+            or own.client is not client
+            or client.is_in_group
+            or own.cell != get_frontend().cell
+        ):
             template = own.prepare()
             client = own.client
         if kwargs:
@@ -118,20 +124,22 @@ class OptionsOfFunction:
 class _Variant:
     """A function with certain options, and what the current client and cell made of them."""
 
-    __slots__ = ("_function", "_options", "cell", "client", "template")
+    __slots__ = ("_caller", "_function", "_options", "cell", "client", "template")
 
     def __init__(self, function: RemoteFunction[..., Any], options: TaskOptions) -> None:
         self._function = function
         self._options = options
         self.client: Any = None
         self.cell = -1
+        self._caller = NOBODY
         self.template: Any = None
 
     def prepare(self) -> Any:
-        """Return the template for the current client and cell."""
+        """Return the template for the current client, cell and placement group."""
         client = current.client or current.require()
         cell = get_frontend().cell
-        if self.client is client and self.cell == cell:
+        caller = client.caller() if client.is_in_group else NOBODY
+        if self.client is client and self.cell == cell and self._caller == caller:
             return self.template
         self._options.check_at_submit()
         function = self._function
@@ -143,8 +151,10 @@ class _Variant:
                 is_generator=function._is_generator,
                 options=self._options,
                 cell=cell,
+                caller=caller,
             )
         )
         self.client = client
         self.cell = cell
+        self._caller = caller
         return self.template

@@ -122,12 +122,15 @@ class RuntimeContext:
         return global_worker
 
     def get_placement_group_id(self) -> str | None:
-        """Return None: placement groups are not supported yet."""
-        return None
+        """Return the id of the placement group that the task or actor which asks runs in; None outside one."""
+        here = self._here_if_any()
+        return None if here is None or here.group_id is None else here.group_id.hex()
 
     @property
     def should_capture_child_tasks_in_placement_group(self) -> bool:
-        return False
+        """Whether what the task or actor which asks submits runs in its placement group, too."""
+        here = self._here_if_any()
+        return here is not None and here.captures
 
     @property
     def runtime_env(self) -> RuntimeEnv:

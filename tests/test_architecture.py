@@ -38,7 +38,7 @@ LAYERS = [
     },
     {"jray._core.specs", "jray._core.refs", "jray._core.frontend"},
     {"jray._core.options", "jray._core.generator", "jray._core.dynamic", "jray._core.logs"},
-    {"jray._core.engine"},
+    {"jray._core.engine", "jray._core.placement"},
     {
         "jray._core.serialization",
         "jray._core.machine",

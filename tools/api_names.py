@@ -226,22 +226,10 @@ SECTIONS: dict[str, list[tuple[str, str, str]]] = {
 
 #: what of T1 and T2 is still to come, by what brings it.  It shrinks; the test of the table knows how long it was.
 PLANNED: dict[str, list[tuple[str, str]]] = {
-    "placement groups": [
-        ("jray.util.placement_group.", "placement_group PlacementGroup remove_placement_group placement_group_table"),
-        ("jray.util.placement_group.", "get_placement_group get_current_placement_group"),
-        ("jray.util.", "placement_group remove_placement_group placement_group_table get_placement_group"),
-        ("jray.util.", "get_current_placement_group"),
-        ("jray.util.placement_group.PlacementGroup.", "ready wait bundle_specs bundle_count id is_empty empty"),
-        ("jray.util.scheduling_strategies.", "PlacementGroupSchedulingStrategy"),
-        ("task(", "placement_group placement_group_bundle_index placement_group_capture_child_tasks"),
-        ("actor(", "placement_group placement_group_bundle_index placement_group_capture_child_tasks"),
-    ],
     "several nodes": [
         ("jray.", "cluster_utils"),
         ("jray.cluster_utils.", "Cluster"),
         ("jray.cluster_utils.Cluster.", "add_node remove_node wait_for_nodes shutdown"),
-        ("task(", "label_selector"),
-        ("actor(", "label_selector"),
     ],
     "runtime environments": [
         ("runtime_env(", "working_dir py_modules pip uv excludes worker_process_setup_hook conda"),

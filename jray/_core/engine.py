@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from jray._core.environments import Environment
 from jray._core.filters import Filter
 from jray._core.options import ActorOptions, MethodOptions, TaskOptions
+from jray._core.strategies import NOBODY, Caller
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class FunctionPlan:
     is_generator: bool
     options: TaskOptions
     cell: int  #: that submits
+    caller: Caller = NOBODY
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ class Whereabouts:
     actor_name: str | None = None
     actor_meta: Any = None  #: `jray.actor.ActorMeta` of the actor the code runs in
     restarts: int = 0
+    group_id: bytes | None = None  #: of the placement group that it runs in
+    captures: bool = False  #: whether its children run there too
 
 
 @dataclasses.dataclass(slots=True)
@@ -273,6 +277,41 @@ class Actors(Protocol):
         """Raise what ends the actor that calls this; TypeError outside an actor."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class GroupPlan:
+    """A placement group that is to be made."""
+
+    bundles: Sequence[Mapping[str, float]]
+    strategy: str
+    name: str  #: "": it has none
+    is_detached: bool
+
+
+class Groups(Protocol):
+    """Makes, finds and removes placement groups."""
+
+    def create(self, plan: GroupPlan) -> bytes:
+        """Have a group made, and return its id at once.  Raises RaySystemError if the name is taken."""
+
+    def remove(self, group_id: bytes) -> None:
+        """Remove a group; returns at once."""
+
+    def wait(self, group_id: bytes, timeout_s: float) -> bool:
+        """Block until the group is placed; return False if it is not in time, or was removed."""
+
+    def find(self, name: str) -> bytes | None:
+        """Return the id of the group of that name in this namespace.  Blocks for an answer."""
+
+    def table(self, group_id: bytes | None) -> dict[str, Any]:
+        """Return what there is to tell of a group, {} if nothing is known of it; None: of each, by id.
+
+        Ray's keys.  Blocks for an answer.
+        """
+
+    def bundles(self, group_id: bytes) -> list[dict[str, float]]:
+        """Return what the bundles of a group are; none for a group that is not known.  May block for an answer."""
+
+
 class Cluster(Protocol):
     """Tells about the cluster.  Everything here blocks for an answer."""
 
@@ -295,9 +334,9 @@ class Cluster(Protocol):
         detail: bool = ...,
         timeout_s: float | None = ...,
     ) -> Rows:
-        """Return rows of "tasks", "actors", "objects", "nodes", "workers" or "jobs", with Ray's keys.
+        """Return rows of "tasks", "actors", "objects", "nodes", "workers", "jobs" or "placement_groups".
 
-        Ids are hexadecimal text, times milliseconds since the epoch.  What has not answered within `timeout_s` is
+        Keys are Ray's, ids hexadecimal text, times milliseconds since the epoch.  What has not answered in time is
         missing; None: the engine's own patience.  ValueError for another kind.
         """
 
@@ -354,6 +393,8 @@ class Engine(Protocol):
     @property
     def cluster(self) -> Cluster: ...
     @property
+    def groups(self) -> Groups: ...
+    @property
     def watch(self) -> Watch: ...
 
     job_id: bytes
@@ -361,6 +402,11 @@ class Engine(Protocol):
     namespace: str
     runtime_env: Environment
     shows_output: bool
+    #: whether code of this process may run in a placement group that the engine wants to be told of
+    is_in_group: bool
+
+    def caller(self) -> Caller:
+        """Return in which placement group the calling code runs."""
 
     def put(self, value: Any) -> Any: ...
     def get(self, refs: Sequence[Any], timeout_s: float | None) -> list[Any]: ...

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
 from jray._core.resources import CPU, GPU, MEMORY, RESERVED_NAMES, UNITS, ResourceSet, to_units
+from jray._core.strategies import selector_problem
 
 #: How often a task is run again after its worker died, unless it or the environment says otherwise.
 DEFAULT_MAX_RETRIES = 3
@@ -40,6 +41,8 @@ class Option:
     problem: Callable[[str, Any], str | None] | None = None
     #: If the option can't be carried out yet: what to do instead. Its default may still be given.
     instead: str | None = None
+    #: Whether there is another spelling that users should prefer (Ray's word on it).
+    is_deprecated: bool = False
 
     def check(self, keyword: str, value: Any) -> None:
         """Raise TypeError or ValueError, with text for the user, if *value* won't do."""
@@ -167,6 +170,28 @@ def _lifetime_problem(keyword: str, value: str | None) -> str | None:
     return f"{keyword} must be 'detached', 'non_detached' or None, not {value!r}."
 
 
+def _label_selector_problem(keyword: str, value: Mapping[Any, Any] | None) -> str | None:
+    text = selector_problem(value or {})
+    return text and f"{keyword}: {text}"
+
+
+def _fallback_problem(keyword: str, value: list[Any] | None) -> str | None:
+    for entry in value or ():
+        if not isinstance(entry, dict):
+            return f"Each element in {keyword} must be a dictionary, not {entry!r}."
+        if not entry:
+            return f"Empty dictionary found in {keyword}."
+        if list(entry) != ["label_selector"]:
+            names = ", ".join(map(repr, entry))
+            return f"Unsupported option found in {keyword}: {names}. There is only 'label_selector'."
+        selector = entry["label_selector"]
+        if not isinstance(selector, dict):
+            return f'The value of "label_selector" in {keyword} must be a dictionary, not {selector!r}.'
+        if text := selector_problem(selector):
+            return f"{keyword}: {text}"
+    return None
+
+
 def _concurrency_groups_problem(keyword: str, value: Any) -> str | None:
     if value is None or isinstance(value, list):
         # Ray takes a list here and trips over it later; empty, it means no groups.
@@ -184,9 +209,6 @@ def _concurrency_groups_problem(keyword: str, value: Any) -> str | None:
 # --- the table ------------------------------------------------------------------------------------
 
 _TEXT = Option("a string or None", _is_none_or(str))
-_NODE_LABELS = (
-    "Bind to a node with a custom resource: init(resources={'tag': 1}), then resources={'tag': 0.01}."
-)
 _STRATEGY = "Use scheduling_strategy=PlacementGroupSchedulingStrategy(...)."
 _BACKPRESSURE = Option("a whole number or None", _is_none_or(int), None, _not_zero)
 _PER_YIELD = Option("a whole number or None", _is_none_or(int), 1, _above_zero, "Yield a list instead.")
@@ -202,16 +224,16 @@ _COMMON: dict[str, Option] = {
     "scheduling_strategy": Option(
         "'DEFAULT', 'SPREAD', a scheduling strategy object or None", _is_none_text_or_own_class
     ),
-    "label_selector": Option("a dict or None", _is_none_or(dict), instead=_NODE_LABELS),
-    "fallback_strategy": Option("a list or None", _is_none_or(list), instead=_NODE_LABELS),
+    "label_selector": Option("a dict or None", _is_none_or(dict), None, _label_selector_problem),
+    "fallback_strategy": Option("a list or None", _is_none_or(list), None, _fallback_problem),
     "enable_task_events": Option("True or False", _is_a(bool), True),
     "object_store_memory": _count(default=None, infinite=False),
     "placement_group": Option(
-        "a placement group, 'default' or None", _is_none_text_or_own_class, "default", instead=_STRATEGY
+        "a placement group, 'default' or None", _is_none_text_or_own_class, "default", is_deprecated=True
     ),
-    "placement_group_bundle_index": Option("a whole number", _is_a(int), -1, instead=_STRATEGY),
+    "placement_group_bundle_index": Option("a whole number", _is_a(int), -1, is_deprecated=True),
     "placement_group_capture_child_tasks": Option(
-        "True, False or None", _is_none_or(bool), instead=_STRATEGY
+        "True, False or None", _is_none_or(bool), is_deprecated=True
     ),
     "_labels": Option("a dict or None", _is_none_or(dict), instead="Use name= to tell tasks apart."),
 }
@@ -312,11 +334,14 @@ def _check_keyword(keyword: str, table: Mapping[str, Option], whose: str) -> str
 
 
 def _told(keyword: str, table: Mapping[str, Option]) -> list[str]:
-    """Return the options of *table* that are for users and can be carried out, those most like *keyword* first."""
+    """Return the options of *table* that users should know and that can be carried out, most like *keyword* first."""
     told = [
         name
         for name, option in table.items()
-        if not name.startswith("_") and option.instead is None and option.problem is not _only_none
+        if not name.startswith("_")
+        and not option.is_deprecated
+        and option.instead is None
+        and option.problem is not _only_none
     ]
     near = difflib.get_close_matches(keyword, told, n=len(told))
     return [*near, *(name for name in told if name not in near)]

@@ -177,10 +177,16 @@ class Allocation:
 
 
 class Misfit(NamedTuple):
-    """Why a request can never be met, as two clauses."""
+    """Why a request can never be met as things are, and what would change that, as clauses."""
 
     needs: str  #: "needs 64 CPU"
     limit: str  #: "the node has 2 CPU"
+    remedy: str = "give jray.init() more: num_cpus, num_gpus, resources"
+    until: str = "a node that fits joins"
+
+    @property
+    def reason(self) -> str:
+        return f"{self.needs}, {self.limit}"
 
     def notice(self, name: str) -> str:
         """Return what is said of *name*, which asks for it: a fact a line."""
@@ -188,8 +194,8 @@ class Misfit(NamedTuple):
             f"{name} can never run here:\n"
             f"  it {self.needs}\n"
             f"  {self.limit}\n"
-            "  Ask for something else with .options(...), or give jray.init() more: num_cpus, num_gpus, resources.\n"
-            "  It waits until a node that fits joins."
+            f"  Ask for something else with .options(...), or {self.remedy}.\n"
+            f"  It waits until {self.until}."
         )
 
 
@@ -201,8 +207,12 @@ class NodeResources:
     is allocated until they are back below the total.
     """
 
-    def __init__(self, total: ResourceSet, gpu_ids: Sequence[str] = ()) -> None:
-        if total.get(GPU) != len(gpu_ids) * UNITS:
+    def __init__(
+        self, total: ResourceSet, gpu_ids: Sequence[str] = (), gpu_units: Sequence[int] | None = None
+    ) -> None:
+        """`gpu_units` is how much of each of the GPUs there is, in units; whole ones unless told."""
+        gpu_units = [UNITS] * len(gpu_ids) if gpu_units is None else gpu_units
+        if len(gpu_units) != len(gpu_ids) or total.get(GPU) != sum(gpu_units):
             raise ValueError(
                 f"A node with {format_quantity(GPU, total.get(GPU))} needs as many GPU ids, "
                 f"not {list(gpu_ids)}."
@@ -213,7 +223,8 @@ class NodeResources:
         self._gpu_ids = tuple(gpu_ids)
         # Free units; only CPU may be below 0.
         self._free: dict[str, int] = dict(total.items())
-        self._free_gpus: dict[str, int] = dict.fromkeys(self._gpu_ids, UNITS)
+        self._whole_gpus: dict[str, int] = dict(zip(self._gpu_ids, gpu_units, strict=True))
+        self._free_gpus: dict[str, int] = dict(self._whole_gpus)
         # Allocation number -> (allocation, whether its CPU is given up at present).
         self._live: dict[int, tuple[Allocation, bool]] = {}
         self._next_number = 0
@@ -235,6 +246,11 @@ class NodeResources:
     def allocations(self) -> tuple[Allocation, ...]:
         """The live ones, oldest first."""
         return tuple(allocation for allocation, _ in self._live.values())
+
+    def share_in_use(self, name: str) -> float:
+        """Return which part of a resource is held, from 0 to 1; more if blocked holders went on; 0 if there is none."""
+        total = self._total.get(name)
+        return (total - self._free[name]) / total if total else 0.0
 
     def allocate(self, request: ResourceSet) -> Allocation | None:
         """Take *request*, or return None and change nothing if it doesn't fit now."""
@@ -258,6 +274,15 @@ class NodeResources:
         allocation = Allocation(self._next_number, request, gpu_ids, gpu_units)
         self._live[allocation.number] = (allocation, False)
         return allocation
+
+    def fits(self, request: ResourceSet) -> bool:
+        """Tell whether `allocate` would take *request*."""
+        free = self._free
+        for name, units in request.items():
+            if free.get(name, 0) < units:
+                return False
+        wanted_gpu = request.get(GPU)
+        return not wanted_gpu or bool(self._choose_gpus(wanted_gpu))
 
     def release(self, allocation: Allocation) -> None:
         """Give back all that *allocation* still holds."""
@@ -290,7 +315,7 @@ class NodeResources:
     def infeasible_reason(self, request: ResourceSet) -> str | None:
         """Why *request* can never fit on this node, or None if it can."""
         misfit = self.misfit(request)
-        return None if misfit is None else ", ".join(misfit)
+        return None if misfit is None else misfit.reason
 
     def misfit(self, request: ResourceSet) -> Misfit | None:
         """What of *request* can never fit on this node, and what there is; None if it can."""
@@ -344,7 +369,7 @@ class NodeResources:
             if self._free.get(name, 0) < 0 and name != CPU:
                 raise JrayInternalError("More is held than there is.", resource=name, free=self._free)
         for gpu_id, units in held_gpus.items():
-            if self._free_gpus[gpu_id] + units != UNITS or self._free_gpus[gpu_id] < 0:
+            if self._free_gpus[gpu_id] + units != self._whole_gpus[gpu_id] or self._free_gpus[gpu_id] < 0:
                 raise JrayInternalError("A GPU is held wrongly.", gpu_id=gpu_id, free=self._free_gpus)
 
     def _blocked(self, allocation: Allocation, operation: str) -> bool:

@@ -6,16 +6,23 @@ Ray's keys.  Ids are hexadecimal text, times milliseconds since the epoch.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from jray._core.machine import actors as machine
+from jray._core.machine.groups import CREATED, REMOVED
+from jray._core.resources import UNITS
+from jray._core.specs import GroupSpec
 from jray.exceptions import (
     ActorDiedError,
+    ActorPlacementGroupRemoved,
     ActorUnavailableError,
+    ActorUnschedulableError,
     OutOfMemoryError,
     RayTaskError,
     RuntimeEnvSetupError,
     TaskCancelledError,
+    TaskPlacementGroupRemoved,
     TaskUnschedulableError,
     WorkerCrashedError,
     exit_in_words,
@@ -30,6 +37,9 @@ _ERROR_TYPES: list[tuple[type[BaseException], str]] = [
     (ActorDiedError, "ACTOR_DIED"),
     (ActorUnavailableError, "ACTOR_UNAVAILABLE"),
     (TaskUnschedulableError, "TASK_UNSCHEDULABLE_ERROR"),
+    (TaskPlacementGroupRemoved, "TASK_PLACEMENT_GROUP_REMOVED"),
+    (ActorUnschedulableError, "ACTOR_UNSCHEDULABLE_ERROR"),
+    (ActorPlacementGroupRemoved, "ACTOR_PLACEMENT_GROUP_REMOVED"),
     (RuntimeEnvSetupError, "RUNTIME_ENV_SETUP_FAILED"),
 ]
 
@@ -82,7 +92,7 @@ def actor_row(record: machine.ActorRecord) -> dict[str, Any]:
         "required_resources": {name: units / 10_000 for name, units in spec.running_request.items()},
         "death_cause": _death_in_words(cause) if cause is not None and record.state == machine.DEAD else None,
         "is_detached": spec.is_detached,
-        "placement_group_id": None,
+        "placement_group_id": spec.where.group.hex() or None,
         "repr_name": record.repr_name,
         "num_restarts": record.restarts,
         "num_restarts_due_to_lineage_reconstruction": 0,
@@ -90,4 +100,62 @@ def actor_row(record: machine.ActorRecord) -> dict[str, Any]:
         "call_site": f"In[{spec.cell}]" if spec.cell else None,
         "label_selector": {},
         "cell": spec.cell,
+    }
+
+
+def group_row(
+    spec: GroupSpec, state: str, nodes: Mapping[int, bytes], *, reason: str = "", took_s: float = 0.0
+) -> dict[str, Any]:
+    """Return what there is to tell of a placement group: the rows below are parts of it."""
+    return {
+        "placement_group_id": spec.group_id.hex(),
+        "name": spec.name,
+        "bundles": {
+            i: {name: units / UNITS for name, units in bundle.items()}
+            for i, bundle in enumerate(spec.bundles)
+        },
+        "bundles_to_node_id": {i: nodes.get(i, b"").hex() for i in range(len(spec.bundles))},
+        "strategy": spec.strategy,
+        "state": state,
+        "stats": {
+            "end_to_end_creation_latency_ms": took_s * 1000,
+            "scheduling_latency_ms": took_s * 1000,
+            "scheduling_attempt": 1,
+            "highest_retry_delay_ms": 0.0,
+            "scheduling_state": _SCHEDULING_STATES.get(state, "QUEUED"),
+        }
+        | ({"waiting_reason": reason} if reason else {}),
+        "creator_job_id": spec.job.hex(),
+        "is_detached": spec.is_detached,
+    }
+
+
+_SCHEDULING_STATES = {CREATED: "FINISHED", REMOVED: "REMOVED"}
+
+
+def group_table_entry(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what Ray's `placement_group_table` tells of a group."""
+    return {key: value for key, value in row.items() if key not in {"creator_job_id", "is_detached"}}
+
+
+def group_state(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of the state API for a placement group."""
+    group_id, nodes = row["placement_group_id"], row["bundles_to_node_id"]
+    return {
+        "placement_group_id": group_id,
+        "name": row["name"],
+        "creator_job_id": row["creator_job_id"],
+        "state": row["state"],
+        "bundles": [
+            {
+                "bundle_id": {"placement_group_id": group_id, "bundle_index": i},
+                "unit_resources": resources,
+                "node_id": nodes[i] or None,
+            }
+            for i, resources in row["bundles"].items()
+        ],
+        "is_detached": row["is_detached"],
+        "stats": row["stats"],
+        "topology_strategy": None,
+        "topology_assignments": None,
     }

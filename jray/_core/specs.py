@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from jray._core.strategies import ANYWHERE, Where
+
 
 def _gib(size: int) -> str:
     return f"{size / 2**30:.2f} GiB"
@@ -45,6 +47,8 @@ class FunctionTemplate:
     max_calls: int
     cell: int
     backpressure: int = -1  #: items a stream may be ahead of its consumer; -1: any number
+    group: bytes = b""  #: id of the placement group it runs in
+    captures: bool = False  #: whether what it submits runs in that group too
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,6 +127,9 @@ class ActorSpec:
     methods: bytes = (
         b""  #: serialized, for handles looked up by name: the head never unpickles a user's classes
     )
+    where: Where = ANYWHERE
+    home: bytes = b""  #: node of the process that made it
+    captures: bool = False  #: whether what it submits runs in its placement group too
 
     @property
     def is_ordered(self) -> bool:
@@ -134,6 +141,22 @@ class ActorSpec:
         return Concurrency(
             ((DEFAULT_GROUP, self.max_concurrency), *self.concurrency_groups), self.method_groups
         )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GroupSpec:
+    """A placement group, as its creator wants it."""
+
+    group_id: bytes
+    name: str  #: "": it has none
+    namespace: str
+    bundles: tuple[dict[str, int], ...]  #: resources of each, in units of 1/10,000
+    strategy: str
+    job: bytes
+    is_detached: bool
+    keeper: bytes = (
+        b""  #: the detached actor that made it, with whose death it goes; else it goes with its job
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -13,6 +13,11 @@ from jray._core.serialization_report import find_culprits
 if TYPE_CHECKING:
     from jray.util.actor_pool import ActorPool as ActorPool
     from jray.util.executor import Executor as Executor
+    from jray.util.placement_group import get_current_placement_group as get_current_placement_group
+    from jray.util.placement_group import get_placement_group as get_placement_group
+    from jray.util.placement_group import placement_group as placement_group
+    from jray.util.placement_group import placement_group_table as placement_group_table
+    from jray.util.placement_group import remove_placement_group as remove_placement_group
     from jray.util.sync import Barrier as Barrier
     from jray.util.sync import Event as Event
     from jray.util.sync import Lock as Lock
@@ -27,6 +32,16 @@ _HOMES: dict[str, str] = {
     "ActorPool": "jray.util.actor_pool",
     **dict.fromkeys(("Barrier", "Event", "Lock", "Semaphore"), "jray.util.sync"),
     "Executor": "jray.util.executor",
+    **dict.fromkeys(
+        (
+            "get_current_placement_group",
+            "get_placement_group",
+            "placement_group",
+            "placement_group_table",
+            "remove_placement_group",
+        ),
+        "jray.util.placement_group",
+    ),
     **dict.fromkeys(("disable_log_once_globally", "enable_periodic_logging", "log_once"), "jray.util.debug"),
     "get_node_instance_id": "jray._private.services",
 }

@@ -180,3 +180,8 @@ restarts_find_their_arguments = _difference(
     "An actor restarts with large arguments that its creator has let go",
     "they live as long as the actor may need them; in Ray they are freed, and the restart fails",
 )
+removed_groups_fail_their_tasks = _difference(
+    "What needs a placement group that was removed fails, whenever it was submitted",
+    "in Ray tasks and actors wait for ever that were submitted before the group was placed, or after it was removed; "
+    "so do tasks that ran there and may be run again, and actors that may restart",
+)

@@ -175,10 +175,10 @@ def test_an_unknown_field_of_an_environment_is_refused_at_the_call() -> None:
 def test_what_only_ray_can_do_is_refused_at_the_call() -> None:
     """Not at decoration: the same program may run on Ray."""
 
-    @jray.remote(label_selector={"zone": "a"})
+    @jray.remote(_labels={"zone": "a"})
     def placed() -> None: ...
 
-    @jray.remote(placement_group_bundle_index=1)
+    @jray.remote(enable_tensor_transport=True)
     class Placed: ...
 
     for call in (placed.remote, Placed.remote):

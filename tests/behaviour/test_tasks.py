@@ -415,16 +415,16 @@ def test_tasks_without_events_are_not_listed() -> None:
     def unlisted() -> None: ...
 
     class Quiet:
-        def call(self) -> None: ...
+        def hushed(self) -> None: ...
 
         @jray.method(enable_task_events=True)
         def loud(self) -> None: ...
 
     actor = jray.remote(enable_task_events=False)(Quiet).remote()
-    jray.get([listed.remote(), unlisted.remote(), actor.call.remote(), actor.loud.remote()])
+    jray.get([listed.remote(), unlisted.remote(), actor.hushed.remote(), actor.loud.remote()])
     names = {task.func_or_class_name for task in jray.util.state.list_tasks(limit=10_000)}
     assert {name.rpartition(".")[2] for name in names} >= {"listed", "loud"}
-    assert not {name.rpartition(".")[2] for name in names} & {"unlisted", "call"}
+    assert not {name.rpartition(".")[2] for name in names} & {"unlisted", "hushed"}
 
 
 @pytest.mark.sentences("S45")

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from types import FrameType
 from typing import Any
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from jray._core.machine.leases import (
     ACTOR,
     ENDING,
     IDLE,
-    LEASED,
     MOST_FAILED_STARTS,
     STARTING,
     Action,
@@ -28,13 +23,16 @@ from jray._core.machine.leases import (
     Infeasible,
     Leases,
     PlaceActor,
+    Refuse,
     StartWorker,
     WantIdle,
     WorkersFail,
 )
 from jray._core.resources import UNITS, Misfit, NodeResources, ResourceSet
+from jray._core.strategies import Where
 
 ONE_CPU = ResourceSet({"CPU": UNITS})
+NODE = b"n1"
 POOL = ("job", ())
 OTHER_POOL = ("job", ("env",))
 
@@ -48,7 +46,13 @@ def make(
 ) -> Leases:
     total = {"CPU": cpus * UNITS, "GPU": gpus * UNITS} | {name: n * UNITS for name, n in custom.items()}
     resources = NodeResources(ResourceSet(total), [str(i) for i in range(gpus)])
-    return Leases(resources, max_starting=max_starting, soft_limit=soft_limit, worker_ids=worker_ids())
+    leases = Leases(worker_ids())
+    leases.node_joined(NODE, resources, max_starting=max_starting, soft_limit=soft_limit)
+    return leases
+
+
+def resources_of(leases: Leases) -> NodeResources:
+    return leases.accounts.nodes[NODE].resources
 
 
 def amounts(**quantities: float) -> ResourceSet:
@@ -99,14 +103,16 @@ class Script:
 
     def has_idle(self, count: int, pool: Hashable = POOL) -> list[bytes]:
         """Have `count` idle workers, and return their ids."""
-        started = [action for action in self.leases.prestart(pool, count) if isinstance(action, StartWorker)]
+        started = [
+            action for action in self.leases.prestart(NODE, pool, count) if isinstance(action, StartWorker)
+        ]
         for action in started:
             self.ready(action.worker_id)
         return [action.worker_id for action in started]
 
     @property
     def free(self) -> dict[str, float]:
-        return self.leases.resources.available.to_floats()
+        return resources_of(self.leases).available.to_floats()
 
 
 def granted(actions: list[Action]) -> list[tuple[int, int, bytes]]:
@@ -123,7 +129,7 @@ def kinds(actions: list[Action]) -> list[str]:
 def test_a_first_lease_starts_a_worker_and_is_granted_once_that_is_ready() -> None:
     """Resources are set aside at once; the grant follows the worker."""
     script = Script(make())
-    assert script.wants(1, 1) == [StartWorker(b"w1", POOL)]
+    assert script.wants(1, 1) == [StartWorker(b"w1", POOL, NODE)]
     assert script.free == {"CPU": 1}
     (grant,) = script.ready(b"w1")
     assert isinstance(grant, Grant)
@@ -149,7 +155,7 @@ def test_workers_are_not_shared_between_pools() -> None:
     """Another environment, or job, needs workers of its own."""
     script = Script(make())
     script.has_idle(2)
-    assert script.wants(1, 1, pool=OTHER_POOL) == [StartWorker(b"w3", OTHER_POOL)]
+    assert script.wants(1, 1, pool=OTHER_POOL) == [StartWorker(b"w3", OTHER_POOL, NODE)]
 
 
 def test_no_more_workers_start_at_once_than_allowed() -> None:
@@ -197,7 +203,7 @@ def test_a_starting_worker_keeps_the_promise_of_one_that_died() -> None:
     """The demand waits for another worker, and loses neither its resources nor its turn."""
     script = Script(make())
     script.wants(1, 1)
-    assert script.dies(b"w1") == [StartWorker(b"w2", POOL)]
+    assert script.dies(b"w1") == [StartWorker(b"w2", POOL, NODE)]
     assert [client for client, _, _ in granted(script.ready(b"w2"))] == [1]
 
 
@@ -356,7 +362,7 @@ def test_the_end_of_a_job_leaves_what_outlives_it() -> None:
     spare, used = script.has_idle(2)
     ((_, _, busy),) = granted(script.wants(7, 1))
     assert busy == used
-    script.leases.prestart(POOL, 3)
+    script.leases.prestart(NODE, POOL, 3)
     script.places(b"a")
     waiting = script.places(b"b", amounts(CPU=2))
     assert kinds(waiting) == []
@@ -484,7 +490,7 @@ def test_thousands_of_demands_and_hundreds_of_workers_cost_little() -> None:
 
     def run(size: int) -> None:
         leases = Script(make(cpus=40 * size, max_starting=40 * size, soft_limit=40 * size)).leases
-        leases.prestart(POOL, 40 * size)
+        leases.prestart(NODE, POOL, 40 * size)
         for worker in list(leases.workers):
             leases.worker_ready(worker, now_s=0.0)
         for number in range(500 * size):
@@ -520,284 +526,97 @@ def lines_run(function: Callable[[], None]) -> int:
     return count
 
 
-# --- anything in any order ------------------------------------------------------------------------
-
-#: what clients ask for, by class number; the last can never be had
-REQUESTS = [
-    amounts(CPU=1),
-    amounts(CPU=2),
-    amounts(CPU=0.5, GPU=0.5),
-    amounts(GPU=1),
-    ResourceSet(),
-    amounts(x=1, CPU=1),
-    amounts(x=5),
-]
-#: a client that makes actors and does nothing else
-MAKER = 0
-POOLS = [("a", ()), ("a", ("env",)), ("b", ())]
+# --- several nodes ----------------------------------------------------------------------------------
 
 
-class LeasesProgram(RuleBasedStateMachine):
-    """Plays clients, actors, and the operating system, and keeps books of its own."""
-
-    @initialize(cpus=st.integers(1, 4), max_starting=st.integers(1, 3), soft_limit=st.integers(0, 2))
-    def begin(self, cpus: int, max_starting: int, soft_limit: int) -> None:
-        self.leases = make(cpus=cpus, gpus=2, x=2, max_starting=max_starting, soft_limit=soft_limit)
-        self.now_s = 0.0
-        self.clients = {1, 2}
-        self.next_client = 3
-        self.next_actor = 0
-        #: what each client said it wants and has not got, by client and class
-        self.owed: Counter[tuple[int, int]] = Counter()
-        #: process -> whether it has registered
-        self.processes: dict[bytes, bool] = {}
-        self.killed: set[bytes] = set()
-        self.asked_to_end: set[bytes] = set()
-        self.lease_of: dict[int, tuple[tuple[int, int], bytes, Any]] = {}
-        self.actor_at: dict[bytes, tuple[bytes, Any]] = {}
-        self.unplaced: dict[bytes, int] = {}
-        self.blocked: set[bytes] = set()
-        self.told: dict[int, bool] = {}
-        self.has_overcommitted = False
-
-    # -- the world ------------------------------------------------------------------------------
-
-    def perform(self, actions: list[Action]) -> None:
-        for action in actions:
-            if isinstance(action, StartWorker):
-                assert action.worker_id not in self.processes, "started twice"
-                assert self.leases.workers[action.worker_id].pool == action.pool
-                self.processes[action.worker_id] = False
-            elif isinstance(action, Grant):
-                self.check_usable(action.worker_id)
-                key = (action.client, action.class_number)
-                assert action.client in self.clients, "a lease for a dead client"
-                assert self.owed[key] > 0, "more than was wanted"
-                assert action.allocation.request == REQUESTS[action.class_number]
-                self.owed[key] -= 1
-                self.lease_of[action.lease_number] = (key, action.worker_id, action.allocation)
-            elif isinstance(action, PlaceActor):
-                self.check_usable(action.worker_id)
-                assert action.allocation.request == REQUESTS[self.unplaced.pop(action.actor_id)]
-                self.actor_at[action.actor_id] = (action.worker_id, action.allocation)
-            elif isinstance(action, EndWorker):
-                assert action.worker_id in self.processes, "the end of nothing"
-                (self.killed if action.force else self.asked_to_end).add(action.worker_id)
-                self.forget_lease(action.worker_id)
-                assert action.worker_id not in {worker for worker, _ in self.actor_at.values()}
-            elif isinstance(action, WantIdle):
-                assert self.told.get(action.client, False) != action.wanted, "told twice"
-                self.told[action.client] = action.wanted
-            else:
-                assert action.client in self.clients | {MAKER}
-
-    def check_usable(self, worker_id: bytes) -> None:
-        assert self.processes[worker_id], "a worker that has not registered"
-        assert worker_id not in self.killed | self.asked_to_end, "a worker that ends"
-        in_use = {worker for _, worker, _ in self.lease_of.values()}
-        assert worker_id not in in_use | {worker for worker, _ in self.actor_at.values()}, "given twice"
-
-    def forget_lease(self, worker_id: bytes) -> None:
-        self.lease_of = {n: lease for n, lease in self.lease_of.items() if lease[1] != worker_id}
-        self.blocked.discard(worker_id)
-
-    def die(self, worker_id: bytes) -> None:
-        del self.processes[worker_id]
-        self.killed.discard(worker_id)
-        self.asked_to_end.discard(worker_id)
-        self.forget_lease(worker_id)
-        self.actor_at = {actor: at for actor, at in self.actor_at.items() if at[0] != worker_id}
-        self.perform(self.leases.worker_died(worker_id))
-
-    # -- rules ----------------------------------------------------------------------------------
-
-    @rule(data=st.data(), kind=st.integers(0, len(REQUESTS) - 1), wanted=st.integers(0, 5))
-    def demand(self, data: st.DataObject, kind: int, wanted: int) -> None:
-        client = data.draw(st.sampled_from(sorted(self.clients)))
-        self.owed[client, kind] = wanted
-        pool = POOLS[(client + kind) % len(POOLS)]
-        self.perform(self.leases.demand(Demand(client, kind, REQUESTS[kind], pool, wanted)))
-
-    @precondition(lambda self: self.lease_of)
-    @rule(data=st.data(), retire=st.booleans())
-    def give_back(self, data: st.DataObject, retire: bool) -> None:
-        number = data.draw(st.sampled_from(sorted(self.lease_of)))
-        _, worker_id, _ = self.lease_of.pop(number)
-        self.blocked.discard(worker_id)
-        self.perform(self.leases.returned(number, retire=retire, now_s=self.now_s))
-        if retire:
-            assert worker_id in self.asked_to_end
-
-    @precondition(lambda self: not all(self.processes.values()))
-    @rule(data=st.data())
-    def register(self, data: st.DataObject) -> None:
-        worker_id = data.draw(st.sampled_from(sorted(w for w, ready in self.processes.items() if not ready)))
-        self.processes[worker_id] = True
-        self.perform(self.leases.worker_ready(worker_id, now_s=self.now_s))
-
-    @precondition(lambda self: self.processes)
-    @rule(data=st.data())
-    def end_process(self, data: st.DataObject) -> None:
-        self.die(data.draw(st.sampled_from(sorted(self.processes))))
-
-    @precondition(lambda self: not all(self.processes.values()))
-    @rule()
-    def starts_fail(self) -> None:
-        for worker_id in sorted(w for w, is_ready in self.processes.items() if not is_ready):
-            self.die(worker_id)
-
-    @precondition(lambda self: self.lease_of)
-    @rule(data=st.data())
-    def block(self, data: st.DataObject) -> None:
-        worker_id = self.lease_of[data.draw(st.sampled_from(sorted(self.lease_of)))][1]
-        self.blocked.add(worker_id)
-        self.perform(self.leases.blocked(worker_id))
-
-    @precondition(lambda self: self.blocked)
-    @rule(data=st.data())
-    def unblock(self, data: st.DataObject) -> None:
-        worker_id = data.draw(st.sampled_from(sorted(self.blocked)))
-        self.blocked.discard(worker_id)
-        self.has_overcommitted = True
-        self.leases.unblocked(worker_id)
-
-    @rule(data=st.data())
-    def client_dies(self, data: st.DataObject) -> None:
-        client = data.draw(st.sampled_from(sorted(self.clients)))
-        self.clients.remove(client)
-        self.clients.add(self.next_client)
-        self.next_client += 1
-        self.told.pop(client, None)
-        for key in [key for key in self.owed if key[0] == client]:
-            del self.owed[key]
-        mine = {worker for key, worker, _ in self.lease_of.values() if key[0] == client}
-        self.perform(self.leases.client_gone(client))
-        assert mine <= self.killed
-
-    @rule(kind=st.integers(0, len(REQUESTS) - 2), pool=st.sampled_from(POOLS))
-    def create_actor(self, kind: int, pool: Hashable) -> None:
-        self.next_actor += 1
-        actor = b"actor%d" % self.next_actor
-        self.unplaced[actor] = kind
-        self.perform(self.leases.demand(Demand(MAKER, 0, REQUESTS[kind], pool, 1, actor_id=actor)))
-
-    @precondition(lambda self: self.unplaced or self.actor_at)
-    @rule(data=st.data())
-    def drop_actor(self, data: st.DataObject) -> None:
-        actor = data.draw(st.sampled_from(sorted([*self.unplaced, *self.actor_at])))
-        self.unplaced.pop(actor, None)
-        self.perform(self.leases.actor_dropped(actor))
-
-    @precondition(lambda self: self.actor_at)
-    @rule(data=st.data())
-    def actor_is_made(self, data: st.DataObject) -> None:
-        actor = data.draw(st.sampled_from(sorted(self.actor_at)))
-        worker_id, allocation = self.actor_at[actor]
-        if allocation.request == ONE_CPU:
-            self.perform(self.leases.actor_made(actor, ResourceSet()))
-            self.actor_at[actor] = (worker_id, self.leases.workers[worker_id].allocation)
-
-    @rule(step_s=st.floats(0, 2))
-    def tick(self, step_s: float) -> None:
-        self.now_s += step_s
-        self.perform(self.leases.tick(now_s=self.now_s, idle_s=1.0))
-
-    @rule(pool=st.sampled_from(POOLS), count=st.integers(0, 3))
-    def prestart(self, pool: Hashable, count: int) -> None:
-        self.perform(self.leases.prestart(pool, count))
-
-    @precondition(lambda self: self.asked_to_end)
-    @rule(data=st.data())
-    def refuse_to_end(self, data: st.DataObject) -> None:
-        worker_id = data.draw(st.sampled_from(sorted(self.asked_to_end)))
-        self.asked_to_end.discard(worker_id)
-        self.perform(self.leases.kept(worker_id, now_s=self.now_s))
-
-    @rule(pool=st.sampled_from(POOLS))
-    def job_ends(self, pool: Hashable) -> None:
-        self.perform(self.leases.pool_gone([pool]))
-
-    @invariant()
-    def books_agree(self) -> None:
-        leases = self.leases
-        leases.check_invariants()
-        running = {worker for worker in leases.workers.values() if worker.state in {LEASED, ACTOR}}
-        expected = {worker: allocation for _, worker, allocation in self.lease_of.values()}
-        expected |= dict(self.actor_at.values())
-        assert {worker.worker_id: worker.allocation for worker in running} == expected
-        assert {worker.worker_id for worker in running if worker.is_blocked} == self.blocked
-        total = leases.resources.total
-        for name in ("GPU", "x", *(() if self.has_overcommitted else ("CPU",))):
-            held = sum(
-                allocation.request.get(name)
-                for worker, allocation in expected.items()
-                if not (name == "CPU" and worker in self.blocked)
-            )
-            assert held <= total.get(name), f"more {name} than there is"
-        for demand, reason in leases.waiting():
-            lacking = demand.request.missing_from(leases.resources.available)
-            for worker in leases.holders(demand):
-                assert worker in running, "resources held by a worker that does not run"
-                assert worker.allocation is not None
-                assert set(worker.allocation.request) & set(lacking), f"{worker.name} holds none of {lacking}"
-            if reason.endswith("in use") and not leases._promises:
-                assert leases.holders(demand), "resources held by nobody"
-        waiting = Counter(
-            {(d.client, d.class_number): d.wanted for d, _ in leases.waiting() if not d.actor_id}
-        )
-        promised = Counter(
-            (p.demand.client, p.demand.class_number) for p in leases._promises if not p.demand.actor_id
-        )
-        assert waiting + promised == +self.owed, "what is owed is neither waiting nor promised"
-        assert {d.actor_id for d, _ in leases.waiting() if d.actor_id} | {
-            p.demand.actor_id for p in leases._promises if p.demand.actor_id
-        } == set(self.unplaced)
-
-    def teardown(self) -> None:
-        if not hasattr(self, "leases"):
-            return
-        self.everybody_is_served()
-        for actor in list(self.unplaced):
-            self.perform(self.leases.actor_dropped(actor))
-        for client in sorted(self.clients):
-            self.clients.remove(client)
-            self.perform(self.leases.client_gone(client))
-        for worker_id in sorted(self.processes):
-            self.die(worker_id)
-        self.perform(self.leases.tick(now_s=self.now_s, idle_s=1.0))
-        for worker_id in sorted(self.processes):
-            self.die(worker_id)
-        assert self.leases.waiting() == []
-        assert self.leases.resources.available == self.leases.resources.total
-        self.leases.check_invariants()
-
-    def everybody_is_served(self) -> None:
-        """When all goes well from now on, every demand that can be met is."""
-        self.perform(self.leases.tick(now_s=self.now_s, idle_s=1.0))
-        for _ in range(100):
-            if not self.lease_of and not self.actor_at and all(self.processes.values()):
-                break
-            for worker_id in sorted(w for w, is_ready in self.processes.items() if not is_ready):
-                self.processes[worker_id] = True
-                self.perform(self.leases.worker_ready(worker_id, now_s=self.now_s))
-            for number in sorted(self.lease_of):
-                self.lease_of.pop(number)
-                self.perform(self.leases.returned(number, retire=False, now_s=self.now_s))
-            self.blocked.clear()
-            for worker_id, _ in list(self.actor_at.values()):
-                self.die(worker_id)
-            for worker_id in sorted(self.killed):
-                self.die(worker_id)
-            self.perform(self.leases.tick(now_s=self.now_s, idle_s=1.0))
-        assert {kind for (_, kind), wanted in self.owed.items() if wanted} <= self.impossible()
-        assert set(self.unplaced.values()) <= self.impossible()
-
-    def impossible(self) -> set[int]:
-        resources = self.leases.resources
-        return {kind for kind, request in enumerate(REQUESTS) if resources.infeasible_reason(request)}
+def join(leases: Leases, name: bytes, cpus: int) -> list[Action]:
+    resources = NodeResources(ResourceSet({"CPU": cpus * UNITS}))
+    return leases.node_joined(name, resources, max_starting=8, soft_limit=8)
 
 
-TestLeasesProgram = LeasesProgram.TestCase
-TestLeasesProgram.settings = settings(
-    max_examples=100, stateful_step_count=50, deadline=None, derandomize=True, database=None
-)
+def test_a_node_that_joins_takes_what_never_fitted() -> None:
+    """What was infeasible waits, and goes there at once."""
+    script = Script(make(cpus=1))
+    assert kinds(script.wants(1, 1, amounts(CPU=4))) == ["Infeasible"]
+    assert join(script.leases, b"n2", 4) == [StartWorker(b"w1", POOL, b"n2")]
+    assert script.leases.waiting() == []
+
+
+def test_the_demands_on_a_node_that_leaves_go_elsewhere() -> None:
+    """Those promised a place there wait again; its workers are forgotten, and others' leases are not touched."""
+    script = Script(make(cpus=1))
+    join(script.leases, b"n2", 1)
+    (here, there) = script.wants(1, 2)
+    assert isinstance(here, StartWorker)
+    assert isinstance(there, StartWorker)
+    assert {here.node_id, there.node_id} == {NODE, b"n2"}
+    ((_, lease, _),) = granted(script.ready(here.worker_id))
+    assert script.leases.node_left(there.node_id) == []
+    script.leases.check_invariants()
+    assert [reason for _, reason in script.leases.waiting()] == ["waits for 1 CPU: 1 of 1 in use"]
+    assert [client for client, _, _ in granted(script.returns(lease))] == [1]
+
+
+def test_what_must_run_on_a_node_that_is_gone_is_refused() -> None:
+    """It would wait for ever: ids of nodes do not come back."""
+    script = Script(make(cpus=2))
+    join(script.leases, b"n2", 2)
+    only = Demand(1, 5, ONE_CPU, POOL, 3, where=Where(node_id=b"n2"))
+    (start, other) = script.leases.demand(only)
+    assert isinstance(start, StartWorker)
+    assert isinstance(other, StartWorker)
+    (refused,) = script.leases.node_left(b"n2")
+    assert isinstance(refused, Refuse)
+    assert (refused.client, refused.class_number) == (1, 5)
+    assert "which" not in refused.reason
+    assert "must run on the node 6e32" in refused.reason
+    assert script.leases.waiting() == []
+
+
+def test_why_a_demand_waits_is_said_of_all_nodes() -> None:
+    """Numbers are those of the nodes that could ever serve it."""
+    script = Script(make(cpus=2))
+    join(script.leases, b"n2", 3)
+    join(script.leases, b"n3", 1)
+    script.wants(1, 6)
+    script.wants(2, 1, amounts(CPU=2), kind=1)
+    ((_, reason),) = script.leases.waiting()
+    assert reason == "waits for 2 CPU: 5 of 5 in use on 2 nodes"
+    (said,) = script.wants(3, 1, amounts(CPU=9), kind=2)
+    assert isinstance(said, Infeasible)
+    assert said.misfit.reason == "needs 9 CPU, of 3 nodes the nearest has 2 CPU"
+
+
+def test_a_large_request_is_not_starved_by_small_ones() -> None:
+    """Passed over for a tick, it has a place kept: what is given back there is not given to others."""
+    script = Script(make(cpus=4))
+    script.has_idle(4)
+    small = granted(script.wants(1, 1000))
+    script.wants(2, 1, amounts(CPU=4), kind=1)
+
+    def one_returns() -> list[int]:
+        _, lease, _ = small.pop(0)
+        again = granted(script.returns(lease))
+        small.extend(found for found in again if found[0] == 1)
+        return [client for client, _, _ in again]
+
+    script.ticks()
+    assert one_returns() == [1], "it fits, and nobody has waited for long"
+    script.ticks()
+    assert [one_returns() for _ in range(4)] == [[], [], [], [2]]
+
+
+def test_a_place_where_nothing_is_given_back_is_not_kept() -> None:
+    """What runs there may run for hours, or wait for the very tasks that are kept out."""
+    script = Script(make(cpus=4))
+    script.has_idle(4)
+    small = granted(script.wants(1, 1000))
+    script.wants(2, 1, amounts(CPU=4), kind=1)
+    script.ticks()
+    (_, lease, _) = small.pop(0)
+    assert [client for client, _, _ in granted(script.returns(lease))] == [1]
+    script.ticks()
+    (_, lease, _) = small.pop(0)
+    assert granted(script.returns(lease)) == []
+    assert granted(script.ticks()) == []
+    assert [client for client, _, _ in granted(script.ticks())] == [1], "given to others again"

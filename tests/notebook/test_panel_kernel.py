@@ -291,6 +291,21 @@ def test_tables_are_the_same_facts_for_programs(session: Any) -> None:
     assert "'double'" in session.text(request)
 
 
+def test_placement_groups_are_told(session: Any) -> None:
+    request = run(
+        session,
+        """
+        from jray.util import placement_group, remove_placement_group
+        group = placement_group([{"CPU": 0.1}, {"CPU": 0.1}], name="pair")
+        print(group.wait(60), [dict(row) for row in jray.panel().table("groups").rows if row["name"] == "pair"])
+        remove_placement_group(group)
+        """,
+    )
+    session.wait_until(lambda: bool(session.text(request)))
+    assert "True [{" in session.text(request)
+    assert "'state': 'created', 'bundles': 2" in session.text(request)
+
+
 @pytest.mark.skipif(
     importlib.util.find_spec("jray._core.inline.watch") is None,
     reason="the inline engine tells no tallies yet",

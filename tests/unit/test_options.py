@@ -458,11 +458,6 @@ def test_an_unknown_option_is_told_which_there_are_those_most_like_it_first(
 @pytest.mark.parametrize(
     ("table", "keyword", "value"),
     [
-        (TASK_OPTIONS, "label_selector", {"a": "b"}),
-        (TASK_OPTIONS, "fallback_strategy", [{"label_selector": {}}]),
-        (TASK_OPTIONS, "placement_group", Strange()),
-        (TASK_OPTIONS, "placement_group_bundle_index", 0),
-        (TASK_OPTIONS, "placement_group_capture_child_tasks", True),
         (TASK_OPTIONS, "_labels", {"a": "b"}),
         (TASK_OPTIONS, "_num_objects_per_yield", 2),
         (ACTOR_OPTIONS, "object_store_memory", 5),

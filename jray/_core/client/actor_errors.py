@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from jray._core.machine.actors import ActorView
+from jray._core.machine.groups import GROUP_REMOVED
 from jray._core.serialization import deserialize
 from jray.exceptions import (
     ActorDiedError,
+    ActorPlacementGroupRemoved,
     ActorUnavailableError,
     ActorUnschedulableError,
     PendingCallsLimitExceeded,
+    RayError,
     RayTaskError,
 )
 
@@ -22,13 +25,6 @@ def check_outstanding(outstanding: int, most: int) -> None:
             f"The handle has {outstanding} calls outstanding, and its max_pending_calls is {most}. Wait for some "
             "with jray.wait(), or raise the limit."
         )
-
-
-def unschedulable(class_name: str, reason: str | None) -> ActorUnschedulableError | None:
-    """Return the error of every call to an actor that for this reason gets no node; None without one."""
-    if not reason:
-        return None
-    return ActorUnschedulableError(f"The actor {class_name} cannot be scheduled: {reason}.")
 
 
 def unavailable(view: ActorView) -> ActorUnavailableError:
@@ -43,8 +39,8 @@ def unavailable(view: ActorView) -> ActorUnavailableError:
     )
 
 
-def died(actor_id: bytes, view: ActorView | None) -> ActorDiedError:
-    """Return the error of a call to a dead actor."""
+def died(actor_id: bytes, view: ActorView | None) -> RayError:
+    """Return the error of a call to an actor that is dead, or never got a place."""
     cause = None if view is None else view.cause
     if view is None or cause is None:
         return ActorDiedError(actor_id=actor_id.hex(), error_msg="The actor is dead.")
@@ -61,7 +57,11 @@ def died(actor_id: bytes, view: ActorView | None) -> ActorDiedError:
         return ActorDiedError(
             error_msg=f"Its constructor could not run: {error}", actor_init_failed=True, **who
         )
+    if cause.is_unschedulable:
+        return ActorUnschedulableError(f"The actor {view.class_name} cannot be scheduled: {cause.text}.")
     exit_cause = cause.exit_cause
+    if cause.text == GROUP_REMOVED and exit_cause is None:  # it never had a process to die (Ray's rule)
+        return ActorPlacementGroupRemoved(f"The actor {view.class_name} is dead: {cause.text}.")
     if exit_cause is not None:
         who |= {
             "pid": exit_cause.pid,

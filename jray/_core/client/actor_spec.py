@@ -5,6 +5,7 @@ from __future__ import annotations
 from jray._core.client.functions import ExportedCode
 from jray._core.engine import ActorPlan
 from jray._core.environments import Environment
+from jray._core.placement import Placement
 from jray._core.specs import ActorSpec
 
 
@@ -17,6 +18,8 @@ def actor_spec(
     environment: Environment,
     job: bytes,
     owner: str,
+    placement: Placement,
+    home: bytes,
     methods: bytes = b"",
 ) -> ActorSpec:
     """Return the spec of an actor, without the constructor's arguments."""
@@ -51,4 +54,7 @@ def actor_spec(
         owner=owner,
         out_of_order=options.runs_out_of_order(plan.is_async),
         methods=methods,
+        where=placement.where,
+        home=home,
+        captures=placement.captures,
     )

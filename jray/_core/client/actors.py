@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from jray._core.client.actor_errors import check_outstanding, unschedulable
+from jray._core.client.actor_errors import check_outstanding
 from jray._core.client.actor_spec import actor_spec
 from jray._core.client.arguments import are_plain, pack
 from jray._core.client.exits import ActorExit
@@ -20,10 +20,10 @@ from jray._core.engine import ActorExists, ActorPlan, CallPlan, Tally
 from jray._core.environments import normalize
 from jray._core.machine.actors import DEAD, ActorView
 from jray._core.options import check_supported
+from jray._core.placement import placement
 from jray._core.refs import ATOM, ERROR, ObjectRef
 from jray._core.serialization import deserialize, serialize
 from jray._core.specs import ActorSpec, MethodTemplate
-from jray._core.strategies import refusal
 from jray._core.wire import messages
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class ActorSubmitter:
     def _make(self, plan: ActorPlan, actor_id: bytes, namespace: str) -> ObjectRef[Any] | None:
         client = self._client
         options, cls = plan.options, plan.cls
+        place = placement(options, client.caller(), cls.__name__, client.groups.bundles)
         full_name = f"{cls.__module__}.{cls.__qualname__}"
         code = client.code_of(plan.key, cls, "actor class", full_name, plan.cell)
         packed = pack(plan.args, plan.kwargs, client.config.inline_limit_bytes, client.objects.put_serialized)
@@ -77,20 +78,19 @@ class ActorSubmitter:
             environment=normalize(options.runtime_env, client.runtime_env),
             job=client.job_id,
             owner=client.address,
+            placement=place,
+            home=client.node_id,
             methods=serialize(plan.meta).to_bytes(),
         )
-        error = unschedulable(cls.__name__, refusal(options.scheduling_strategy, client.node_id))
-        keeper = self._create(spec, packed, error)
+        keeper = self._create(spec, packed)
         if not options.is_detached:
             return keeper
         if keeper._nested:
             self._detached[actor_id] = keeper
         return None
 
-    def _create(
-        self, spec: ActorSpec, arguments: Any, refusal: BaseException | None = None
-    ) -> ObjectRef[Any]:
-        """Have an actor made, unless `refusal` says why not; return the ref whose lifetime is the actor's.
+    def _create(self, spec: ActorSpec, arguments: Any) -> ObjectRef[Any]:
+        """Have an actor made; return the ref whose lifetime is the actor's.
 
         `arguments` is a PackedArguments; the actor is made once the dependencies in it have values.
         """
@@ -111,9 +111,6 @@ class ActorSubmitter:
         with client.lock:
             client.spiller.fixed.update(ref._id for ref in handle._nested)
             self._actors[spec.actor_id] = actor
-            actor.refusal = refusal
-            if refusal is not None:
-                return handle
             if not spec.is_detached:
                 client.objects.actor_of[handle._id] = spec.actor_id
             if not arguments.dependencies or client.tasks.wait_for_dependencies(

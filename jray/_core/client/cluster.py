@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jray._core.client.selection import is_told_by_workers
 from jray._core.engine import Rows
 from jray._core.filters import Filter, matches
-from jray._core.rows import node_row
+from jray._core.rows import group_state, node_row
 
 if TYPE_CHECKING:
     from jray._core.client.core import CoreClient
@@ -73,12 +73,14 @@ class ClusterView:
         if kind in {"tasks", "objects"}:
             return self._told(kind, filters, limit, detail=detail, timeout_s=timeout_s)
         if kind == "nodes":
-            found = [node_row(row) for row in self.nodes()]
+            found: Iterable[dict[str, Any]] = [node_row(row) for row in self.nodes()]
         elif kind == "actors":
             node_id = client.node_id.hex()
             found = [row | {"node_id": node_id if row["worker_id"] else None} for row in client.ask("actors")]
         elif kind == "workers":
             found = client.ask("clients")
+        elif kind == "placement_groups":
+            found = map(group_state, client.ask("groups"))
         elif kind == "jobs":
             found = client.ask("jobs")
         else:

@@ -18,6 +18,7 @@ from jray._core.client.actors import ActorSubmitter
 from jray._core.client.cluster import ClusterView
 from jray._core.client.failures import FailedCalls
 from jray._core.client.functions import CodeTable, ExportedCode, check_out_of_band
+from jray._core.client.groups import GroupMaker
 from jray._core.client.interrupts import Shields
 from jray._core.client.leasing import Leasing
 from jray._core.client.looks import Looks
@@ -39,7 +40,9 @@ from jray._core.ids import TaskIdSource
 from jray._core.peek import Peek
 from jray._core.refs import ATOM, ERROR, PENDING, ObjectRef, RefFacts, restore_ref
 from jray._core.serialization import deserialize, serialize
+from jray._core.specs import ActorSpec
 from jray._core.store.arena import ArenaView
+from jray._core.strategies import NOBODY, Caller
 from jray._core.wire import messages
 from jray._core.wire.connection import Connection, Listener, Message, Reactor
 from jray.exceptions import (
@@ -115,6 +118,8 @@ class CoreClient:
         #: what tasks and actors made here inherit
         self.runtime_env: Environment = ()
         self.pid = os.getpid()
+        #: whether what runs here, or has run, is in a placement group
+        self.is_in_group = False
         #: actors with calls waiting a moment for company
         self.gathering: list[Any] = []
         self._watched: dict[int, ObjectRef[Any]] = {}
@@ -132,6 +137,7 @@ class CoreClient:
         self.leasing = Leasing(self)
         self.outcomes = Outcomes(self)
         self.actors = ActorSubmitter(self)
+        self.groups = GroupMaker(self)
         self.cluster = ClusterView(self)
         self.reports = Reports(self)
         self.watch = Watching(self)
@@ -164,6 +170,7 @@ class CoreClient:
             messages.VALUE: lambda _, m: objects.on_value(m[1], m[2], m[3]),
             messages.REPLY: lambda _, m: self._on_reply(m),
             messages.GRANT: lambda _, m: leasing.on_grant(*m[1:]),
+            messages.REFUSED: lambda _, m: leasing.on_refused(m[1], m[2]),
             messages.IDLE_WANTED: lambda _, m: leasing.on_idle_wanted(m[1]),
             messages.ACTOR_STATE: lambda _, m: self._on_actor_state(m[1]),
             messages.NOTICE: lambda _, m: self.show_output(
@@ -228,6 +235,23 @@ class CoreClient:
 
     def next_object_id(self) -> bytes:
         return self.object_id(next(self._numbers), 1)
+
+    def caller(self) -> Caller:
+        """Return in which placement group the calling code runs."""
+        worker = self.worker
+        if worker is None:
+            return NOBODY
+        if worker.actor is not None:
+            spec: ActorSpec = worker.actor.spec
+            return Caller(spec.where.group, spec.captures)
+        # a thread that the task has started is the task's
+        task = self.context.task_number() or worker.executor.current
+        return NOBODY if task is None else Caller(task.template.group, task.template.captures)
+
+    def detached_actor(self) -> bytes:
+        """Return the id of the detached actor that this code is part of; empty: of none."""
+        host = None if self.worker is None else self.worker.actor
+        return host.spec.actor_id if host is not None and host.spec.is_detached else b""
 
     def code_of(self, key: Any, code: Any, kind: str, name: str, cell: int) -> ExportedCode:
         """Return the export of *code* for *key*, its remote function or actor class, as that cell is to have it."""
@@ -296,7 +320,7 @@ class CoreClient:
 
     def whereabouts(self) -> Whereabouts:
         """Tell who and where the calling code is."""
-        worker, task = self.worker, self.context.task_number()
+        worker, task, caller = self.worker, self.context.task_number(), self.caller()
         host = None if worker is None else worker.actor
         task_id = None if task is None else task.task_id
         function_name = None
@@ -327,6 +351,8 @@ class CoreClient:
             actor_name=None if host is None else host.spec.name,
             actor_meta=None if host is None else deserialize(host.spec.methods),
             restarts=0 if host is None else host.restarts,
+            group_id=caller.group or None,
+            captures=caller.captures,
         )
 
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None) -> list[Any]:

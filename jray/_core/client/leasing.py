@@ -5,16 +5,19 @@ What is pushed to whom is decided by `jray._core.machine.dispatch`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from jray._core.client.pending import PendingTask
 from jray._core.frontend import Output, OutputKind
 from jray._core.machine.dispatch import Lease, SchedulingClass
 from jray._core.specs import MemoryReport
+from jray._core.strategies import Where
 from jray._core.wire import messages
 
 if TYPE_CHECKING:
@@ -29,13 +32,16 @@ _LONGEST_REST_S = 60.0
 class OwnerQueue:
     """A scheduling class with what the owner needs besides: how to ask for its leases."""
 
-    __slots__ = ("asked", "details", "machine", "timer_is_set", "units")
+    __slots__ = ("__weakref__", "asked", "details", "machine", "timer_is_set", "units", "where")
 
-    def __init__(self, machine: SchedulingClass, units: dict[str, int], details: tuple[Any, ...]) -> None:
+    def __init__(
+        self, machine: SchedulingClass, units: dict[str, int], details: tuple[Any, ...], where: Where
+    ) -> None:
         self.machine = machine
         self.units = units
         #: the hashable runtime environment
         self.details = details
+        self.where = where
         #: the number of leases last asked of the node and not granted since
         self.asked = 0
         self.timer_is_set = False
@@ -60,30 +66,31 @@ class Leasing:
 
     def __init__(self, client: CoreClient) -> None:
         self._client = client
-        self._queues: dict[Any, OwnerQueue] = {}
-        self._by_number: list[OwnerQueue] = []
+        #: those that a template or a lease refers to: each placement group has its own
+        self._queues: WeakValueDictionary[Any, OwnerQueue] = WeakValueDictionary()
+        self._by_number: WeakValueDictionary[int, OwnerQueue] = WeakValueDictionary()
+        self._numbers = itertools.count()
         #: others wait for what we lease: give leases back early
         self._is_wanted = False
         #: how often tasks were ended because memory was low, by number
         self._rested: dict[int, int] = {}
 
-    def queue_for(self, units: dict[str, int], details: tuple[Any, ...]) -> OwnerQueue:
-        """Return the queue of tasks that need these resources in that environment."""
+    def queue_for(self, units: dict[str, int], details: tuple[Any, ...], where: Where) -> OwnerQueue:
+        """Return the queue of tasks that need these resources in that environment and place."""
         with self._client.lock:
-            key = (tuple(sorted(units.items())), details)
+            key = (tuple(sorted(units.items())), details, where)
             queue = self._queues.get(key)
             if queue is None:
                 config = self._client.config
-                machine = SchedulingClass(
-                    len(self._by_number), batch_us=config.batch_us, batch_tasks=config.batch_tasks
-                )
-                queue = self._queues[key] = OwnerQueue(machine, units, details)
-                self._by_number.append(queue)
+                number = next(self._numbers)
+                machine = SchedulingClass(number, batch_us=config.batch_us, batch_tasks=config.batch_tasks)
+                queue = self._queues[key] = OwnerQueue(machine, units, details, where)
+                self._by_number[number] = queue
             return queue
 
     def running_locked(self) -> Iterator[Any]:
         """Return the tasks that run, as far as is known here: the first of each worker's."""
-        for queue in self._by_number:
+        for queue in list(self._by_number.values()):
             for lease in queue.machine.leases.values():
                 yield from islice(lease.inflight.values(), 1)
 
@@ -126,8 +133,18 @@ class Leasing:
         self._tell_wanted(queue, task.template.wire.cell, task.name)
 
     def _tell_wanted(self, queue: OwnerQueue, cell: int, name: str) -> None:
-        number = queue.machine.number
-        self._client.node.tell(messages.LEASE, number, queue.units, queue.asked, queue.details, cell, name)
+        client = self._client
+        client.node.tell(
+            messages.LEASE,
+            queue.machine.number,
+            queue.units,
+            queue.asked,
+            queue.details,
+            cell,
+            name,
+            queue.where,
+            client.node_id,
+        )
 
     def _push(self, lease: OwnedLease, tasks: list[PendingTask]) -> None:
         connection = lease.peer.connection
@@ -160,7 +177,10 @@ class Leasing:
     def on_grant(self, class_number: int, lease_number: int, worker_id: bytes, address: str) -> None:
         client = self._client
         with client.lock:
-            queue = self._by_number[class_number]
+            queue = self._by_number.get(class_number)
+            if queue is None:  # whoever asked is gone, and so is what it asked for
+                client.node.tell(messages.RETURN, lease_number, False)
+                return
             queue.asked = max(0, queue.asked - 1)
             try:
                 peer = client.peers.get(address)
@@ -175,11 +195,23 @@ class Leasing:
             if not lease.inflight:
                 self._watch_idle(queue)
 
+    def on_refused(self, class_number: int, reason: str) -> None:
+        """What these tasks must run on is gone, or never was: they fail."""
+        with self._client.lock:
+            queue = self._by_number.get(class_number)
+            if queue is None:
+                return
+            queue.asked = 0
+            tasks: list[PendingTask] = list(queue.machine.queue)  # type: ignore[arg-type]
+            queue.machine.queue.clear()
+            for task in tasks:
+                self._client.outcomes.fail_refused(task, reason)
+
     def on_idle_wanted(self, is_wanted: bool) -> None:
         with self._client.lock:
             self._is_wanted = is_wanted
             if is_wanted:
-                for queue in self._by_number:
+                for queue in list(self._by_number.values()):
                     self._return_idle(queue, monotonic())
 
     def on_retiring(self, peer: Peer) -> None:
@@ -260,7 +292,7 @@ class Leasing:
     def on_low_memory(self, lease_number: int, report: MemoryReport) -> None:
         """The node ends one of our workers in a moment."""
         with self._client.lock:
-            for queue in self._by_number:
+            for queue in list(self._by_number.values()):
                 lease: OwnedLease | None = queue.machine.leases.get(lease_number)  # type: ignore[assignment]
                 if lease is not None:
                     lease.memory = report
@@ -346,8 +378,15 @@ class Leasing:
     def return_idle(self) -> None:
         """Give all leases without work back, so that the node's figures show what is in use."""
         with self._client.lock:
-            for queue in self._by_number:
+            for queue in list(self._by_number.values()):
                 self._return_idle(queue, monotonic())
+
+    def return_idle_of(self, group_id: bytes) -> None:
+        """Give the leases without work in a placement group back: who has one when it is removed is ended."""
+        with self._client.lock:
+            for queue in list(self._by_number.values()):
+                if queue.where.group == group_id:
+                    self._return_idle(queue, monotonic())
 
     def _return_idle(self, queue: OwnerQueue, before_s: float) -> None:
         for lease in queue.machine.idle_leases(before_s=before_s):

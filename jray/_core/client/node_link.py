@@ -39,6 +39,22 @@ class NodeLink:
 
         Raises RaySystemError if the node is gone, refused, or did not answer in time.
         """
+        answer = self.request_within(timeout_s, self.pump.wait, kind, *arguments)
+        if not answer:
+            raise RaySystemError("the head did not answer in time")
+        return answer[0]
+
+    def request_within(
+        self,
+        timeout_s: float | None,
+        wait: Callable[[Waiter, float | None], object],
+        kind: int,
+        *arguments: Any,
+    ) -> tuple[Any, ...]:
+        """Send a request and block, by `wait(waiter, timeout_s)`, for (its reply,); () if that takes too long.
+
+        Raises RaySystemError if the node is gone or refused.
+        """
         waiter, box = Waiter(), []  # type: ignore[var-annotated]
         number = next(self._requests)
         with self._lock:
@@ -47,15 +63,17 @@ class NodeLink:
             self._pending.pop(number, None)
             raise RaySystemError(GONE)
         try:
-            self.pump.wait(waiter, timeout_s)
+            wait(waiter, timeout_s)
         finally:
             self._pending.pop(number, None)
         if not box:
-            raise RaySystemError(GONE if not self.connection.is_open else "the head did not answer in time")
+            if not self.connection.is_open:
+                raise RaySystemError(GONE)
+            return ()
         is_error, value = box
         if is_error:
             raise RaySystemError(value)
-        return value
+        return (value,)
 
     def request_later(self, kind: int, *arguments: Any, callback: Callable[[Any], None]) -> None:
         """Send a request; `callback(value)` runs with the client's lock held when the reply comes.

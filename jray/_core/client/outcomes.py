@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from jray._core.client.pending import PendingTask
 from jray._core.client.results import MANY, STREAM_END
+from jray._core.machine.groups import GROUP_REMOVED
 from jray._core.refs import ERROR, PENDING, STORED, ObjectRef
 from jray._core.serialization import deserialize
 from jray._core.specs import ExitCause
 from jray._core.wire import messages
-from jray.exceptions import OutOfMemoryError, RayError, RayTaskError, TaskCancelledError, WorkerCrashedError
+from jray.exceptions import (
+    OutOfMemoryError,
+    RayError,
+    RayTaskError,
+    TaskCancelledError,
+    TaskPlacementGroupRemoved,
+    TaskUnschedulableError,
+    WorkerCrashedError,
+)
 
 if TYPE_CHECKING:
     from jray._core.client.core import CoreClient
@@ -207,6 +216,10 @@ class Outcomes:
         """Make a TaskCancelledError the outcome of a task; the client's lock is held."""
         self.fail(task, TaskCancelledError(self._client.task_id(task.number).hex()))
 
+    def fail_refused(self, task: PendingTask, reason: str) -> None:
+        """Fail a task that has no place to run; the client's lock is held."""
+        self.fail(task, refusal_error(task.name, reason))
+
     def fail_by_argument(self, task: PendingTask, ref: ObjectRef[Any]) -> None:
         """An argument's error becomes the task's (the lock is held; the user's class is unpickled later)."""
         self._client.tasks.pending.pop(task.number, None)
@@ -240,10 +253,19 @@ class Outcomes:
         self._client.node.request_later(messages.WHY_DIED, worker_id, callback=told)
 
 
+def refusal_error(name: str, reason: str) -> RayError:
+    """Return the error of a task that has no place to run."""
+    if reason == GROUP_REMOVED:
+        return TaskPlacementGroupRemoved(f"The task {name} cannot run: {reason}.")
+    return TaskUnschedulableError(f"The task {name} cannot be scheduled: {reason}.")
+
+
 def crash_error(name: str, cause: ExitCause | None) -> RayError:
     """Return the error of a task whose worker died."""
     if cause is None:
         return WorkerCrashedError(task_name=name)
+    if cause.detail == GROUP_REMOVED:
+        return refusal_error(name, GROUP_REMOVED)
     memory = cause.memory
     if memory is not None:
         return OutOfMemoryError(

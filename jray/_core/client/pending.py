@@ -19,8 +19,8 @@ class RemoteTemplate:
     """What the calls of one remote function, with the same options and from the same cell, share here."""
 
     __slots__ = (
-        "code", "function_name", "is_told", "max_retries", "name", "num_returns", "queue", "refusal", "retry_exceptions",
-        "tally", "timing", "wire",
+        "code", "function_name", "is_told", "max_retries", "name", "num_returns", "queue", "retry_exceptions", "tally",
+        "timing", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -29,15 +29,12 @@ class RemoteTemplate:
         code: ExportedCode,
         queue: OwnerQueue,
         retry_exceptions: bool | tuple[type[BaseException], ...],
-        refusal: BaseException | None,
         function_name: str,
         is_told: bool,
         tally: Tally,
     ) -> None:
         self.wire = wire
         self.tally = tally
-        #: the error of every call, if the scheduling strategy allows no node
-        self.refusal = refusal
         self.code = code
         self.timing = code.timing
         self.queue = queue

@@ -71,7 +71,7 @@ class RemoteActor:
 
     __slots__ = (
         "_client", "_gathered", "_last_sent_s", "_was_told_of_many", "actor_id", "inflight", "is_ordered",
-        "is_reachable", "peer", "queue", "refusal", "template_numbers", "view",
+        "is_reachable", "peer", "queue", "template_numbers", "view",
     )  # fmt: skip
 
     def __init__(self, client: CoreClient, actor_id: bytes, *, is_ordered: bool) -> None:
@@ -89,8 +89,6 @@ class RemoteActor:
         self._was_told_of_many = False
         self.peer: Peer | None = None
         self.is_reachable = False
-        #: the error of every call, if the scheduling strategy allows no node
-        self.refusal: BaseException | None = None
         self.template_numbers: dict[Any, CallTemplate] = {}
 
     # -- calls ------------------------------------------------------------------------------------
@@ -121,9 +119,8 @@ class RemoteActor:
     def submit(self, task: PendingTask) -> None:
         """Send a call now, soon, or when the actor is there and its arguments are."""
         client = self._client
-        refusal = self.refusal or client.loss
-        if refusal is not None:
-            client.outcomes.fail(task, refusal)
+        if client.loss is not None:
+            client.outcomes.fail(task, client.loss)
             return
         if self.view is not None and self.view.state == DEAD:
             client.outcomes.fail(task, self.death())

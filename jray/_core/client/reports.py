@@ -268,7 +268,7 @@ class Reports:
                 if queue is None
                 else {name: units / 10_000 for name, units in queue.units.items()},
                 "runtime_env_info": dict(queue.details) if queue is not None else {},
-                "placement_group_id": None,
+                "placement_group_id": getattr(wire, "group", b"").hex() or None,
                 "creation_time_ms": _ms(task.submitted_s + offset),
                 "start_time_ms": None,
                 "end_time_ms": _ms(task.ended_s + offset) if task.ended_s else None,

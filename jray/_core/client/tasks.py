@@ -15,11 +15,10 @@ from jray._core.client.streams import Stream
 from jray._core.engine import FunctionPlan
 from jray._core.environments import normalize
 from jray._core.options import check_supported
+from jray._core.placement import placement
 from jray._core.refs import ERROR, PENDING, ObjectRef
 from jray._core.specs import FunctionTemplate
-from jray._core.strategies import refusal
 from jray._core.wire import messages
-from jray.exceptions import TaskUnschedulableError
 
 if TYPE_CHECKING:
     from jray._core.client.core import CoreClient
@@ -49,6 +48,7 @@ class TaskSubmitter:
         client = self._client
         options = plan.options
         check_supported(options)
+        where, captures = placement(options, plan.caller, plan.function.__name__, client.groups.bundles)
         code = client.code_of(plan.key, plan.function, "remote function", plan.full_name, plan.cell)
         name = options.name or plan.function.__qualname__
         wire = FunctionTemplate(
@@ -60,18 +60,16 @@ class TaskSubmitter:
             max_calls=options.max_calls,
             cell=plan.cell,
             backpressure=options._generator_backpressure_num_objects or -1,
+            group=where.group,
+            captures=captures,
         )
         environment = normalize(options.runtime_env, client.runtime_env)
-        queue = client.leasing.queue_for(dict(options.resources_request.items()), environment)
+        queue = client.leasing.queue_for(dict(options.resources_request.items()), environment, where)
         retry = options.retry_exceptions
-        reason = refusal(options.scheduling_strategy, client.node_id)
-        error = TaskUnschedulableError(f"The task {name} cannot be scheduled: {reason}.") if reason else None
         retry = tuple(retry) if isinstance(retry, list) else retry
         function_name = plan.function.__qualname__
         tally = client.watch.tally(plan.cell, name)
-        return RemoteTemplate(
-            wire, code, queue, retry, error, function_name, options.enable_task_events, tally
-        )
+        return RemoteTemplate(wire, code, queue, retry, function_name, options.enable_task_events, tally)
 
     def submit(
         self, template: RemoteTemplate, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NO_KWARGS
@@ -91,9 +89,8 @@ class TaskSubmitter:
         with client.lock:
             self.pending[number] = task
             template.tally.submitted += 1
-            refusal = template.refusal or client.loss
-            if refusal is not None:
-                client.outcomes.fail(task, refusal)
+            if client.loss is not None:
+                client.outcomes.fail(task, client.loss)
                 return result
             if task.dependencies and not self.wait_for_dependencies(task, client.leasing.ready):
                 return result

@@ -96,7 +96,9 @@ class Daemon:
         self._pool = pool
         self.node = NodeService(
             config=self._config,
+            node_id=self.node_id,
             resources=NodeResources(total, settings["gpu_ids"]),
+            labels={**settings["labels"], "ray.io/node-id": self.node_id.hex()},
             pool=pool,
             store=self._store,
             spilling=SpillService(
@@ -137,6 +139,9 @@ class Daemon:
             messages.ACTOR_READY: self._actor_ready,
             messages.ACTOR_FAILED: lambda _, m: self.head.actor_init_failed(m[1], m[2]),
             messages.ACTOR_EXITING: lambda _, m: self.head.actor_exiting(m[1], m[2]),
+            messages.CREATE_GROUP: lambda c, m: self.head.groups.create(m[1], c.number),
+            messages.REMOVE_GROUP: lambda _, m: self.head.groups.remove(m[1]),
+            messages.WAIT_GROUP: lambda c, m: self.head.groups.wait(c.number, m[1], m[2]),
             messages.ASK: self._ask,
             messages.TOLD: self._told,
             messages.WHY_DIED: lambda c, m: self.node.why_died(c.number, m[1], m[2]),
@@ -263,8 +268,8 @@ class Daemon:
             self.node.prestart(job_id, min(cpus, os.cpu_count() or 1))
 
     def _lease(self, client: ClientRecord, message: Message) -> None:
-        _, class_number, units, wanted, runtime_env, cell, name = message
-        self.node.lease(client.number, class_number, units, wanted, (client.job_id, runtime_env), cell, name)
+        _, class_number, units, wanted, runtime_env, *details = message
+        self.node.lease(client.number, class_number, units, wanted, (client.job_id, runtime_env), *details)
 
     def _create_actor(self, client: ClientRecord, message: Message) -> None:
         try:
@@ -353,7 +358,7 @@ class Daemon:
 
     def _resources(self) -> tuple[dict[str, float], dict[str, float]]:
         """Return what there is of each resource, and what of it is free."""
-        resources = self.node.leases.resources
+        resources = self.node.resources
         store = self._store.ledger.statistics()
         total = {**resources.total.to_floats(), "object_store_memory": float(store.capacity)}
         free = {

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from jray._core.head.groups import GroupTable
 from jray._core.machine import actors as machine
 from jray._core.rows import actor_row
-from jray._core.specs import ActorSpec, ExitCause
+from jray._core.specs import ActorSpec, ExitCause, GroupSpec
 from jray._core.wire import messages
 
 
@@ -20,6 +21,10 @@ class Nodes(Protocol):
     def place_actor(self, spec: ActorSpec, client: int) -> None: ...
     def unplace_actor(self, actor_id: bytes) -> None: ...
     def end_worker(self, worker_id: bytes, *, force: bool, reason: str) -> None: ...
+    def create_group(self, spec: GroupSpec) -> None: ...
+    def remove_group(self, group_id: bytes) -> None: ...
+    def nodes_of_group(self, group_id: bytes) -> dict[int, bytes]: ...
+    def group_reason(self, group_id: bytes) -> str: ...
 
 
 @dataclasses.dataclass(slots=True)
@@ -40,6 +45,7 @@ class HeadService:
         self._nodes = nodes
         self.jobs: dict[bytes, Job] = {}
         self.actors = machine.Actors()
+        self.groups = GroupTable(send, nodes, self._is_gone)
         self._kv: dict[tuple[str, bytes], bytes] = {}
         self._job_number = 0
 
@@ -58,6 +64,12 @@ class HeadService:
         if job is not None and job.ended_s is None:
             job.ended_s = time.time()
             self._perform(self.actors.job_gone(job_id))
+            self.groups.owner_gone(job_id)
+
+    def _is_gone(self, owner: bytes) -> bool:
+        """Tell whether that job has ended, or that actor is dead."""
+        job, actor = self.jobs.get(owner), self.actors.records.get(owner)
+        return (job is None or job.ended_s is not None) and (actor is None or actor.state == machine.DEAD)
 
     # -- actors -----------------------------------------------------------------------------------
 
@@ -88,8 +100,15 @@ class HeadService:
     def actor_worker_died(self, actor_id: bytes, cause: ExitCause) -> None:
         self._perform(self.actors.worker_died(actor_id, cause))
 
+    def actor_refused(self, actor_id: bytes, reason: str) -> None:
+        self._perform(self.actors.refused(actor_id, reason))
+
+    def group_moved(self, group_id: bytes, state: str) -> None:
+        self.groups.moved(group_id, state)
+
     def client_gone(self, client: int) -> None:
         self._perform(self.actors.client_gone(client))
+        self.groups.client_gone(client)
 
     def subscribe(self, client: int, actor_id: bytes) -> machine.ActorView | None:
         return self.actors.subscribe(actor_id, client)
@@ -101,6 +120,7 @@ class HeadService:
                 self._nodes.place_actor(record.spec, record.client)
             elif isinstance(action, machine.Unplace):
                 self._nodes.unplace_actor(action.actor_id)
+                self.groups.owner_gone(action.actor_id)
             elif isinstance(action, machine.EndActorWorker):
                 self._nodes.end_worker(action.worker_id, force=action.force, reason=action.reason)
             elif isinstance(action, machine.Publish) and record is not None:
@@ -119,6 +139,10 @@ class HeadService:
             "actor_names": self._actor_names,
             "actors": self._actor_rows,
             "jobs": self._job_rows,
+            "create_group": lambda spec: self.groups.create(spec, client),
+            "find_group": self.groups.find,
+            "group": self.groups.row,
+            "groups": self.groups.rows,
             "kv_put": self._kv_put,
             "kv_get": lambda space, key: self._kv.get((space, key)),
             "kv_delete": lambda space, key: self._kv.pop((space, key), None) is not None,

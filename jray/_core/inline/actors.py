@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from jray._core.client.actor_errors import check_outstanding, unschedulable
+from jray._core.client.actor_errors import check_outstanding
 from jray._core.client.actor_spec import actor_spec
 from jray._core.client.exits import ActorExit
 from jray._core.client.results import returns_number
@@ -16,8 +16,8 @@ from jray._core.inline.calls import NEEDS_ACTOR, MethodTemplate, running
 from jray._core.inline.local_actor import LocalActor
 from jray._core.inline.objects import ADDRESS
 from jray._core.options import MethodOptions, check_supported
+from jray._core.placement import placement
 from jray._core.refs import ATOM, ObjectRef
-from jray._core.strategies import refusal
 from jray.exceptions import RaySystemError
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class ActorMaker:
 
     def _make(self, plan: ActorPlan, actor_id: bytes, namespace: str) -> ObjectRef[Any] | None:
         client, lives, options, cls = self._client, self._lives, plan.options, plan.cls
+        place = placement(options, client.caller(), cls.__name__, client.groups.bundles)
         full_name = f"{cls.__module__}.{cls.__qualname__}"
         code = client.code.export(plan.key, cls, "actor class", full_name, plan.cell)
         environment = normalize(options.runtime_env, client.environment())
@@ -70,15 +71,14 @@ class ActorMaker:
             environment=environment,
             job=client.job_id,
             owner=ADDRESS,
+            placement=place,
+            home=client.node_id,
         )
         actor = LocalActor(client, plan, spec, code, arguments, environment)
         with client.lock:
             lives.actors[actor_id] = actor
         keeper = client.objects.new_ref(client.object_id(client.next_number(), 1))
         keeper._state, keeper._tracked = ATOM, True
-        actor.refusal = unschedulable(cls.__name__, refusal(options.scheduling_strategy, client.node_id))
-        if actor.refusal is not None:
-            return None if options.is_detached else keeper
         if not options.is_detached:
             self._kept[keeper._id] = actor_id
         owner = parent.life.number if parent is not None and parent.life is not None else 0

@@ -12,6 +12,7 @@ from jray._core.client.functions import ExportedCode
 from jray._core.engine import Tally
 from jray._core.environments import Environment, normalize
 from jray._core.options import MethodOptions, TaskOptions
+from jray._core.placement import Placement
 from jray._core.refs import ObjectRef
 from jray._core.resources import Allocation, ResourceSet
 
@@ -78,18 +79,15 @@ class Template:
 class TaskTemplate(Template):
     """The template of a remote function's calls."""
 
-    __slots__ = ("_environments", "_options", "code", "refusal", "request")
+    __slots__ = ("_environments", "_options", "captures", "code", "request", "where")
 
-    def __init__(
-        self, code: ExportedCode, options: TaskOptions, refusal: BaseException | None, **fields: Any
-    ) -> None:
+    def __init__(self, code: ExportedCode, options: TaskOptions, placement: Placement, **fields: Any) -> None:
         super().__init__(**fields)
         self.code = code
         self._options = options
         #: what a run takes of the node's resources
         self.request: ResourceSet = options.resources_request
-        #: the error of every call, if the scheduling strategy allows no node
-        self.refusal = refusal
+        self.where, self.captures = placement
         self._environments: dict[Environment, Environment] = {}
 
     def environment(self, parent: Environment) -> Environment:

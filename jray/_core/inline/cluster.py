@@ -120,6 +120,7 @@ class InlineCluster:
             "nodes": lambda: map(node_row, self.nodes()),
             "workers": self._worker_rows,
             "jobs": self._job_rows,
+            "placement_groups": self._client.groups.rows,
         }
         if kind not in makers:
             raise ValueError(f"There are no rows of kind {kind!r}.")
@@ -173,7 +174,7 @@ class InlineCluster:
                 "language": "PYTHON",
                 "required_resources": template.request.to_floats() if is_task else {},  # type: ignore[attr-defined]
                 "runtime_env_info": {name: dict(value) for name, value in call.environment},
-                "placement_group_id": None,
+                "placement_group_id": template.where.group.hex() or None if is_task else None,  # type: ignore[attr-defined]
                 "creation_time_ms": int((call.submitted_s + offset) * 1000),
                 "start_time_ms": int((call.started_s + offset) * 1000) if has_begun else None,
                 "end_time_ms": int((call.ended_s + offset) * 1000) if call.ended_s else None,

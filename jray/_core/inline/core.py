@@ -32,6 +32,7 @@ from jray._core.inline.calls import (
     RUNS,
     Call,
     Stack,
+    TaskTemplate,
     Template,
     running,
 )
@@ -39,6 +40,7 @@ from jray._core.inline.cluster import InlineCluster
 from jray._core.inline.code import Code
 from jray._core.inline.driving import Companion, Ticker, running_loop
 from jray._core.inline.failures import Death, Failure
+from jray._core.inline.groups import InlineGroups
 from jray._core.inline.lives import Life, Lives
 from jray._core.inline.looks import facts_of
 from jray._core.inline.objects import ADDRESS, Objects
@@ -52,6 +54,7 @@ from jray._core.peek import Peek, peek
 from jray._core.refs import ERROR, INLINE, PENDING, UNSEEN, ObjectRef, RefFacts
 from jray._core.resources import NodeResources
 from jray._core.serialization import pickled_size
+from jray._core.strategies import NOBODY, Caller
 from jray.exceptions import GetTimeoutError, ObjectLostError, RaySystemError, TaskCancelledError
 
 _ENDED = "the session was shut down with jray.shutdown()"
@@ -106,11 +109,12 @@ class InlineClient:
         self.code = Code(config)
         self.surroundings = Surroundings()
         self.runner = Runner(self)
-        self.turns = Turns(self, resources)
+        self.turns = Turns(self, resources, {**labels, "ray.io/node-id": self.node_id.hex()})
         self.watch = InlineWatch(self)
         self.tasks = TaskMaker(self)
         self.lives = Lives(self)
         self.actors = ActorMaker(self)
+        self.groups = InlineGroups(self, self.lives.is_gone)
         self.cluster = InlineCluster(self, labels=labels, node_name=node_name, metadata=metadata)
 
     # -- identity ---------------------------------------------------------------------------------
@@ -120,6 +124,21 @@ class InlineClient:
 
     def object_id(self, number: int, index: int) -> bytes:
         return object_id(self._ids.task_id(number), index)
+
+    @property
+    def is_in_group(self) -> bool:
+        """Whether the code that asks may be in a placement group: it is no driver's."""
+        return running.get() is not None
+
+    def caller(self) -> Caller:
+        """Return in which placement group the calling code runs."""
+        call = running.get()
+        if call is None:
+            return NOBODY
+        if call.actor is not None:
+            return Caller(call.actor.spec.where.group, call.actor.spec.captures)
+        assert isinstance(call.template, TaskTemplate)
+        return Caller(call.template.where.group, call.template.captures)
 
     def environment(self) -> Environment:
         """Return the runtime environment of the code that asks: what it submits inherits that."""
@@ -147,6 +166,7 @@ class InlineClient:
         }
         if call is None:
             return Whereabouts(worker_id=None, resources={}, gpu_ids=(), **where)
+        caller = self.caller()
         holder = call if life is None else life
         allocation = holder.allocation
         return Whereabouts(
@@ -161,6 +181,8 @@ class InlineClient:
             actor_name=None if actor is None else actor.spec.name,
             actor_meta=None if actor is None else actor.meta,
             restarts=0 if life is None else life.restarts,
+            group_id=caller.group or None,
+            captures=caller.captures,
             **where,
         )
 
@@ -371,6 +393,8 @@ class InlineClient:
             job = self.turns.job_of(call)
             if job is not None and self.turns.is_hopeless(job):
                 return "it needs more of a resource than there is"
+            if job is not None and job.where.group and not self.turns.accounts.allowed(job.where):
+                return f"its placement group is not placed: {self.groups.group_reason(job.where.group)}"
             return "it needs resources that are held, by an actor or by code that waits for this"
         if call.phase is NEEDS_ACTOR and call.actor is not None:
             return call.actor.why_not(call)

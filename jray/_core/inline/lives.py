@@ -115,6 +115,7 @@ class Lives:
             elif isinstance(action, machine.Unplace):
                 self._client.turns.withdraw(actor)
                 actor.arguments = None
+                self._client.groups.owner_gone(actor.actor_id)
             elif self.is_dead(actor):
                 actor.fail_queue()
 
@@ -145,6 +146,10 @@ class Lives:
         repr_name = own_repr(life.instance)
         self.decide(self.machine.made, actor.actor_id, address=ADDRESS, pid=os.getpid(), repr_name=repr_name)
         actor.advance()
+
+    def refused(self, actor: LocalActor, reason: str) -> None:
+        """An actor has no place to be."""
+        self.decide(self.machine.refused, actor.actor_id, reason)
 
     def init_failed(self, actor: LocalActor, blob: bytes) -> None:
         self.decide(self.machine.init_failed, actor.actor_id, blob)
@@ -195,10 +200,18 @@ class Lives:
         record = self.machine.records.get(actor.actor_id)
         return None if record is None else record.view()
 
+    def current(self) -> list[Life]:
+        with self._client.lock:
+            return list(self._lives.values())
+
     def records(self) -> list[machine.ActorRecord]:
         with self._client.lock:
             return list(self.machine.records.values())
 
     def is_dead(self, actor: LocalActor) -> bool:
-        record = self.machine.records.get(actor.actor_id)
+        return self.is_gone(actor.actor_id)
+
+    def is_gone(self, actor_id: bytes) -> bool:
+        """Tell whether the actor of this id is dead; jobs last as long as this engine."""
+        record = self.machine.records.get(actor_id)
         return record is not None and record.state == machine.DEAD

@@ -49,6 +49,7 @@ class LocalActor:
         self.cell = spec.cell
         self.placement: ResourceSet = plan.options.placement_request
         self.request: ResourceSet = plan.options.running_request
+        self.where = spec.where
         self.template_numbers: dict[Any, MethodTemplate] = {}
         self._class = plan.cls
         self._code = code
@@ -59,8 +60,6 @@ class LocalActor:
         #: calls that wait, in the order they were made
         self.queue: deque[Call] = deque()
         self.life: Life | None = None
-        #: the error of every call, if the scheduling strategy allows no node
-        self.refusal: BaseException | None = None
         self._was_told_of_blocking = False
         #: what the constructor raised
         self.init_failure: Failure | None = None
@@ -125,6 +124,10 @@ class LocalActor:
             blob = Failure.pickled(error)
         self.client.lives.init_failed(self, blob)
 
+    def refuse(self, reason: str) -> None:
+        """What it must run on is gone, or never was."""
+        self.client.lives.refused(self, reason)
+
     def start(self, allocation: Allocation) -> None:
         """Run the constructor, in this thread."""
         lives = self.client.lives
@@ -156,9 +159,6 @@ class LocalActor:
 
     def submit(self, call: Call) -> None:
         """Take a call; it runs now if it may."""
-        if self.refusal is not None:
-            self.client.runner.fail(call, self.refusal)
-            return
         if self.client.lives.is_dead(self):
             self.client.runner.fail(call, self.death())
             return

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from jray._core.client.outcomes import refusal_error
 from jray._core.client.results import returns_number
 from jray._core.engine import FunctionPlan
 from jray._core.inline.calls import NEEDS_RESOURCES, Call, TaskTemplate
 from jray._core.options import check_supported
+from jray._core.placement import placement
 from jray._core.resources import Allocation, ResourceSet
-from jray._core.strategies import refusal
-from jray.exceptions import TaskUnschedulableError
+from jray._core.strategies import Where
 
 if TYPE_CHECKING:
     from jray._core.inline.core import InlineClient
@@ -22,14 +23,18 @@ _NO_KWARGS: dict[str, Any] = {}
 class TaskJob:
     """A task whose arguments are there."""
 
-    __slots__ = ("_client", "call", "cell", "name", "placement", "request")
+    __slots__ = ("_client", "call", "cell", "name", "placement", "request", "where")
 
-    def __init__(self, client: InlineClient, call: Call, request: ResourceSet) -> None:
+    def __init__(self, client: InlineClient, call: Call, request: ResourceSet, where: Where) -> None:
         self._client = client
         self.call = call
         self.name = call.name
         self.cell = call.template.cell
         self.placement = self.request = request
+        self.where = where
+
+    def refuse(self, reason: str) -> None:
+        self._client.runner.fail(self.call, refusal_error(self.name, reason))
 
     def start(self, allocation: Allocation) -> None:
         self.call.allocation = allocation
@@ -48,12 +53,10 @@ class TaskMaker:
         check_supported(options)
         name = options.name or plan.function.__qualname__
         code = client.code.export(plan.key, plan.function, "remote function", plan.full_name, plan.cell)
-        reason = refusal(options.scheduling_strategy, client.node_id)
-        error = TaskUnschedulableError(f"The task {name} cannot be scheduled: {reason}.") if reason else None
         template = TaskTemplate(
             code,
             options,
-            error,
+            placement(options, plan.caller, plan.function.__name__, client.groups.bundles),
             name=name,
             function_name=plan.full_name,
             num_returns=returns_number(options.returns(plan.is_generator)),
@@ -74,10 +77,7 @@ class TaskMaker:
         with client.operation():
             call = client.new_call(template, args, kwargs, template.environment(client.environment()))
             client.make_result(call)
-            if template.refusal is not None:
-                client.runner.fail(call, template.refusal)
-            else:
-                client.when_arguments(call, self._ready)
+            client.when_arguments(call, self._ready)
             return call.take_result()
 
     def _ready(self, call: Call) -> None:
@@ -88,5 +88,6 @@ class TaskMaker:
             client.runner.fail_by_argument(call, failed)
         elif not call.is_done:
             call.phase = NEEDS_RESOURCES
-            assert isinstance(call.template, TaskTemplate)
-            client.turns.submit(TaskJob(client, call, call.template.request))
+            template = call.template
+            assert isinstance(template, TaskTemplate)
+            client.turns.submit(TaskJob(client, call, template.request, template.where))

@@ -6,13 +6,16 @@ import contextlib
 import select
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jray._core.frontend import Output, OutputKind
 from jray._core.inline.calls import Call
+from jray._core.machine.accounts import Account, Accounts
+from jray._core.machine.groups import GROUP_REMOVED
 from jray._core.resources import Allocation, Misfit, NodeResources, ResourceSet
+from jray._core.strategies import Where
 
 if TYPE_CHECKING:
     from jray._core.inline.core import InlineClient
@@ -34,6 +37,10 @@ class Job(Protocol):
     placement: ResourceSet
     #: what it then holds
     request: ResourceSet
+    where: Where
+
+    def refuse(self, reason: str) -> None:
+        """Fail it: what it must run on is gone, or never was."""
 
     def start(self, allocation: Allocation) -> None:
         """Run it, in this thread; it releases what it got."""
@@ -42,9 +49,14 @@ class Job(Protocol):
 class Turns:
     """Decides what runs next.  The client's lock guards it, and is never held while code of the user's runs."""
 
-    def __init__(self, client: InlineClient, resources: NodeResources) -> None:
+    def __init__(self, client: InlineClient, resources: NodeResources, labels: Mapping[str, str]) -> None:
         self._client = client
         self.resources = resources
+        #: this process as a node, and the bundles of placement groups on it
+        self.accounts = Accounts()
+        self.accounts.nodes[client.node_id] = Account(client.node_id, resources, labels)
+        #: from what allocations are that are of bundles, by their identity
+        self._bundles: dict[int, NodeResources] = {}
         self._jobs: list[Job] = []
         self._hopeless: list[Job] = []
         self._told: set[str] = set()
@@ -63,7 +75,14 @@ class Turns:
 
     def submit(self, job: Job) -> None:
         """Run a job now if it may and can; else later."""
-        misfit = self.resources.misfit(job.placement)
+        where = job.where
+        if where.group and where.group not in self.accounts.bundles:
+            job.refuse(GROUP_REMOVED)
+            return
+        misfit = self.accounts.misfit(where, job.placement)
+        if misfit is not None and where.node_id and not self.accounts.allowed(where):
+            job.refuse(f"it {misfit.reason}")
+            return
         if misfit is not None:
             with self._client.lock:
                 self._hopeless.append(job)
@@ -94,12 +113,27 @@ class Turns:
 
     def _allocate(self, job: Job) -> Allocation | None:
         """Take what a job needs; the lock is held."""
-        resources = self.resources
-        allocation = resources.allocate(job.placement)
-        if allocation is not None and job.request != job.placement:
-            resources.release(allocation)
-            allocation = resources.allocate(job.request)
-        return allocation
+        for account in self.accounts.feasible(job.where, job.placement):
+            resources = account.resources
+            allocation = resources.allocate(job.placement)
+            if allocation is None:
+                continue
+            if job.request != job.placement:
+                resources.release(allocation)
+                allocation = resources.allocate(job.request)
+                assert allocation is not None, "a part of what was just released does not fit"
+            if resources is not self.resources:
+                self._bundles[id(allocation)] = resources
+            return allocation
+        return None
+
+    def _lender(self, allocation: Allocation) -> NodeResources:
+        return self._bundles.get(id(allocation), self.resources)
+
+    def may_start(self) -> None:
+        """Something is free that was not; the lock is held."""
+        self._may_start = True
+        self._client.changed.notify_all()
 
     def withdraw(self, job: Job) -> bool:
         """Take back a job that has not begun; return whether there was one."""
@@ -120,11 +154,13 @@ class Turns:
 
     def waiting(self) -> list[tuple[Job, str]]:
         """Return each job that waits for resources, and why."""
-        resources = self.resources
+        accounts = self.accounts
         with self._client.lock:
-            found = [(job, resources.infeasible_reason(job.placement) or "") for job in self._hopeless]
+            misfits = [(job, accounts.misfit(job.where, job.placement)) for job in self._hopeless]
+            found = [(job, "" if misfit is None else misfit.reason) for job, misfit in misfits]
             found += [
-                (job, resources.waiting_reason(job.placement) or "waits for its turn") for job in self._jobs
+                (job, accounts.waiting_reason(job.where, job.placement) or "waits for its turn")
+                for job in self._jobs
             ]
         return found
 
@@ -136,16 +172,16 @@ class Turns:
         with self._client.lock:
             allocation, holder.allocation = holder.allocation, None
             if allocation is not None:
-                self.resources.release(allocation)
-                self._may_start = True
-                self._client.changed.notify_all()
+                self._lender(allocation).release(allocation)
+                self._bundles.pop(id(allocation), None)
+                self.may_start()
 
     def give_up_cpu(self, call: Call) -> None:
         """A task waits: others may have its CPU."""
         with self._client.lock:
             if call.allocation is not None and not call.is_aside:
                 call.is_aside = True
-                self.resources.release_cpu(call.allocation)
+                self._lender(call.allocation).release_cpu(call.allocation)
                 self._may_start = True
 
     def take_back_cpu(self, call: Call) -> None:
@@ -153,7 +189,7 @@ class Turns:
             if call.is_aside:
                 call.is_aside = False
                 if call.allocation is not None:
-                    self.resources.reacquire_cpu(call.allocation)
+                    self._lender(call.allocation).reacquire_cpu(call.allocation)
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
@@ -204,6 +240,7 @@ class Turns:
             has_run = True
 
     def _next_job(self) -> tuple[Job | None, Allocation | None]:
+        self._client.groups.place_locked()
         for index, job in enumerate(self._jobs):
             allocation = self._allocate(job)
             if allocation is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from jray._core.machine.groups import GROUP_REMOVED
 from jray._core.specs import ActorSpec, Concurrency, ExitCause
 
 PENDING = "PENDING_CREATION"
@@ -25,6 +26,7 @@ class DeathCause:
     text: str
     exit_cause: ExitCause | None = None
     init_error: bytes | None = None  #: the serialized exception of the constructor
+    is_unschedulable: bool = False  #: what it must run on is gone, or never was
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -227,6 +229,8 @@ class Actors:
         record.address, record.pid = "", 0
         if record.wanted_end is not None:
             return self._die(record, DeathCause(record.wanted_end), force=False)
+        if cause.detail == GROUP_REMOVED:  # a restart would have no place
+            return self._die(record, DeathCause(GROUP_REMOVED, exit_cause=cause), force=False)
         limit = record.spec.max_restarts
         if not record.may_restart or (limit >= 0 and record.restarts >= limit):
             return self._die(record, DeathCause("its process died", exit_cause=cause), force=False)
@@ -234,6 +238,13 @@ class Actors:
         record.state = RESTARTING
         record.cause = DeathCause("its process died", exit_cause=cause)
         return [Publish(actor_id), Place(actor_id)]
+
+    def refused(self, actor_id: bytes, reason: str) -> list[Action]:
+        """What it must run on is gone, or never was."""
+        record = self._live.get(actor_id)
+        if record is None:
+            return []
+        return self._die(record, DeathCause(reason, is_unschedulable=reason != GROUP_REMOVED), force=True)
 
     def kill(self, actor_id: bytes, *, no_restart: bool, reason: str) -> list[Action]:
         record = self._live.get(actor_id)

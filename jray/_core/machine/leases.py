@@ -1,4 +1,4 @@
-"""Decides, on one node, who may use which worker with which resources.  Pure.
+"""Decides who may use which worker of which node with which resources.  Pure.
 
 Clients state demands ("so many leases with these resources"); the machine grants what fits, asks for
 workers where none is idle, and says why the rest waits.
@@ -14,9 +14,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
+from jray._core.machine.accounts import Account, Accounts, Candidates
+from jray._core.machine.groups import CREATED, GROUP_REMOVED, Group, Strategy
 from jray._core.resources import CPU, GPU, Allocation, Misfit, NodeResources, ResourceSet
+from jray._core.strategies import ANYWHERE, Where
 
 STARTING = "STARTING"
 IDLE = "IDLE"
@@ -24,7 +28,7 @@ LEASED = "LEASED"
 ACTOR = "ACTOR"
 ENDING = "ENDING"
 
-#: After so many workers of a pool in a row that died while they started, one is tried at each tick, and
+#: After so many workers of a pool and node in a row that died while they started, one is tried at each tick, and
 #: nothing is set aside for it: what ended them, a broken environment say, most likely ends the next too.
 MOST_FAILED_STARTS = 5
 
@@ -43,6 +47,8 @@ class Demand:
     actor_id: bytes | None = None
     #: what an actor holds once it is made
     running_request: ResourceSet = dataclasses.field(default_factory=ResourceSet)
+    where: Where = ANYWHERE
+    home: bytes = b""  #: node where it is best placed: the client's own, or that of its large arguments
 
     @property
     def key(self) -> Hashable:
@@ -56,8 +62,11 @@ class PooledWorker:
 
     worker_id: bytes
     pool: Hashable
+    node_id: bytes
     state: str = STARTING
     allocation: Allocation | None = None
+    #: from which its allocation is
+    account: Account | None = None
     is_blocked: bool = False
     lease_number: int = 0
     #: the client that leases it, or that made the actor in it
@@ -69,11 +78,18 @@ class PooledWorker:
     cell: int = 0
     idle_since_s: float = 0.0
 
+    def holding(self) -> tuple[Account, Allocation]:
+        """Return what a worker in use holds, and from where."""
+        assert self.account is not None, f"a worker that is {self.state} holds nothing"
+        assert self.allocation is not None
+        return self.account, self.allocation
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StartWorker:
     worker_id: bytes
     pool: Hashable
+    node_id: bytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,7 +125,7 @@ class WantIdle:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Infeasible:
-    """Tell this client that what it wants never fits here."""
+    """Tell this client that what it wants never fits as the cluster is."""
 
     client: int
     cell: int
@@ -126,10 +142,30 @@ class WorkersFail:
     name: str
 
 
-Action = StartWorker | Grant | PlaceActor | EndWorker | WantIdle | Infeasible | WorkersFail
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refuse:
+    """Tell this client that a demand is void, since what it must run on is gone or never was."""
 
-#: Demands of one kind fit, or don't, together: the same resources, from the same workers.
-_Kind = tuple[ResourceSet, Hashable]
+    client: int
+    class_number: int
+    actor_id: bytes | None
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GroupMoved:
+    """The state of a placement group has changed."""
+
+    group_id: bytes
+    state: str
+
+
+Action = (
+    StartWorker | Grant | PlaceActor | EndWorker | WantIdle | Infeasible | WorkersFail | Refuse | GroupMoved
+)
+
+#: Demands of one kind fit, or don't, together: the same resources, from the same workers, in the same places.
+_Kind = tuple[ResourceSet, Hashable, Where]
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -137,81 +173,179 @@ class _Promise:
     """Resources set aside for a demand whose worker is still starting."""
 
     demand: Demand
+    account: Account
     allocation: Allocation
 
 
+@dataclasses.dataclass(slots=True, eq=False)
+class _Node:
+    """What there is of a node beside its resources."""
+
+    account: Account
+    max_starting: int
+    soft_limit: int
+    #: idle workers of a pool, the one used last at the end
+    idle_workers: dict[Hashable, dict[bytes, PooledWorker]] = dataclasses.field(default_factory=dict)
+    starting: Counter[Hashable] = dataclasses.field(default_factory=Counter)
+    #: how many workers of a pool in a row have died while they started
+    failed_starts: Counter[Hashable] = dataclasses.field(default_factory=Counter)
+    #: workers that start at the next tick, at most one of a pool
+    postponed: list[PooledWorker] = dataclasses.field(default_factory=list)
+    #: at most as many of a pool as workers of it are starting
+    promises: list[_Promise] = dataclasses.field(default_factory=list)
+
+    @property
+    def may_start(self) -> bool:
+        return self.starting.total() - len(self.postponed) < self.max_starting
+
+    def is_failing(self, pool: Hashable) -> bool:
+        return self.failed_starts[pool] >= MOST_FAILED_STARTS
+
+
 class Leases:
-    """The leases, workers and resources of one node.  Each event returns the actions to carry out, in order.
+    """The leases, workers and resources of a cluster.  Each event returns the actions to carry out, in order.
 
     `worker_ids` are those of the workers to come: randomness comes in from outside.
     """
 
-    def __init__(
-        self,
-        resources: NodeResources,
-        *,
-        max_starting: int,
-        soft_limit: int,
-        worker_ids: Iterable[bytes],
-    ) -> None:
-        self.resources = resources
+    def __init__(self, worker_ids: Iterable[bytes]) -> None:
+        self.accounts = Accounts()
         self.workers: dict[bytes, PooledWorker] = {}
+        self._nodes: dict[bytes, _Node] = {}
         #: demands that wait and may be granted some time, by kind; kinds, and the demands of each, in the
         #: order of their turns
         self._waiting: dict[_Kind, dict[Hashable, Demand]] = {}
+        #: where each of these kinds may go
+        self._candidates: dict[_Kind, Candidates] = {}
         #: the same demands by key
         self._demands: dict[Hashable, Demand] = {}
-        #: demands for more than the node has
+        #: demands for more than any node has
         self._infeasible: dict[Hashable, Demand] = {}
-        #: at most as many of a pool as workers of it are starting
-        self._promises: list[_Promise] = []
         self._lease_number = 0
         self._leases: dict[int, PooledWorker] = {}
         #: how many leases of a client's scheduling class there are
         self._held: Counter[tuple[int, int]] = Counter()
         self._actor_workers: dict[bytes, PooledWorker] = {}
-        #: idle workers of a pool, the one used last at the end
-        self._idle_workers: dict[Hashable, dict[bytes, PooledWorker]] = {}
-        self._starting: Counter[Hashable] = Counter()
-        #: how many workers of a pool in a row have died while they started
-        self._failed_starts: Counter[Hashable] = Counter()
-        #: workers that start at the next tick, at most one of a pool
-        self._postponed: list[PooledWorker] = []
         #: pools whose job has ended: no reason to keep their idle workers
         self._gone_pools: set[Hashable] = set()
-        self._max_starting = max_starting
-        self._soft_limit = soft_limit
+        self.groups: dict[bytes, Group] = {}
+        #: those with bundles that have no place, in the order of their turns
+        self._unplaced: dict[bytes, Group] = {}
+        #: whether something is free that was not when these were last tried
+        self._has_more_room = False
+        #: kinds and groups that have waited since the last tick, and got nothing
+        self._late: set[Hashable] = set()
+        #: where something was given back since the last tick
+        self._flowing: set[Account] = set()
+        #: places that nothing else may take from, until what they are kept for fits there
+        self._kept: dict[Account, Hashable] = {}
         self._worker_ids = iter(worker_ids)
         self._told_wanted: set[int] = set()
 
     # -- events -----------------------------------------------------------------------------------
 
+    def node_joined(
+        self,
+        node_id: bytes,
+        resources: NodeResources,
+        *,
+        max_starting: int,
+        soft_limit: int,
+        labels: Mapping[str, str] = MappingProxyType({}),
+    ) -> list[Action]:
+        """A node is there from now on: at most `max_starting` of its workers start at once, `soft_limit` stay idle."""
+        account = Account(node_id, resources, labels)
+        self.accounts.nodes[node_id] = account
+        self._nodes[node_id] = _Node(account, max_starting, soft_limit)
+        self._candidates.clear()
+        self._has_more_room = True
+        return self._recheck_all() + self._schedule()
+
+    def node_left(self, node_id: bytes) -> list[Action]:
+        """A node is gone, and its workers with it; none of these is told of again."""
+        node = self._nodes[node_id]
+        del self.accounts.nodes[node_id]
+        self._candidates.clear()
+        for account in [account for account in self._kept if account.node_id == node_id]:
+            del self._kept[account]
+        promises = list(node.promises)
+        for promise in promises:
+            self._break(promise)
+        for worker in [worker for worker in self.workers.values() if worker.node_id == node_id]:
+            self._release(worker)
+            self._move(worker, None)
+        del self._nodes[node_id]
+        for promise in reversed(promises):
+            self._wait_again(promise.demand)
+        actions: list[Action] = []
+        for group in self.groups.values():
+            was_whole = group.state == CREATED
+            for bundle in group.lose(node_id):
+                del self.accounts.bundles[group.group_id][bundle]
+            if was_whole and group.state != CREATED:
+                self._unplaced[group.group_id] = group
+                self._has_more_room = True
+                actions.append(GroupMoved(group.group_id, group.state))
+        return actions + self._recheck_all() + self._schedule()
+
     def demand(self, demand: Demand) -> list[Action]:
         """A client states how many leases of a kind it wants from now on, replacing what it said before."""
         key = demand.key
         wanted = demand.wanted
-        for promise in [promise for promise in self._promises if promise.demand.key == key]:
+        for promise in self._promises_to(key):
             # what is promised already is part of what is wanted
             if wanted > 0:
                 wanted -= 1
             else:
-                self._promises.remove(promise)
-                self.resources.release(promise.allocation)
+                self._break(promise)
         known = self._infeasible.get(key) or self._demands.get(key)
         if known is not None:
             known.wanted = wanted
-            known.cell, known.name = demand.cell, demand.name
+            known.cell, known.name, known.home = demand.cell, demand.name, demand.home
             if wanted <= 0:
                 self._drop(known)
         elif wanted > 0:
-            misfit = self.resources.misfit(demand.request)
-            if misfit is not None:
-                self._infeasible[key] = demand
-                return [Infeasible(demand.client, demand.cell, demand.name, misfit)]
             demand.wanted = wanted
-            self._demands[key] = demand
-            self._waiting.setdefault((demand.request, demand.pool), {})[key] = demand
+            self._enqueue(demand)
+            if said := self._recheck(demand):
+                return said
         return self._schedule()
+
+    def group_created(
+        self, group_id: bytes, bundles: Sequence[ResourceSet], strategy: Strategy
+    ) -> list[Action]:
+        """A placement group is wanted: all its bundles are reserved once they fit."""
+        self.groups[group_id] = self._unplaced[group_id] = Group(group_id, bundles, strategy)
+        self.accounts.bundles[group_id] = {}
+        self._has_more_room = True
+        return self._schedule()
+
+    def group_removed(self, group_id: bytes) -> list[Action]:
+        """Nobody wants the group any more: what runs in it ends, and what waits for it is refused."""
+        group = self.groups.pop(group_id, None)
+        if group is None:
+            return []
+        self._unplaced.pop(group_id, None)
+        self._unkeep_all(group_id)
+        everything = [*self._demands.values(), *self._infeasible.values(), *self.promised()]
+        refused = {demand.key: demand for demand in everything if demand.where.group == group_id}
+        self._withdraw(refused)
+        actions: list[Action] = [
+            Refuse(demand.client, demand.class_number, demand.actor_id, GROUP_REMOVED)
+            for demand in refused.values()
+        ]
+        actions += [
+            self._end(worker, GROUP_REMOVED, force=True)
+            for worker in list(self.workers.values())
+            if worker.account is not None and worker.account.group == group_id
+        ]
+        for account in self.accounts.bundles.pop(group_id).values():
+            self._kept.pop(account, None)
+        nodes = [node for node, _ in group.reserved.values()]
+        group.give_back()
+        for node in nodes:
+            self._reopen(node)
+        return [*actions, GroupMoved(group_id, group.state), *self._schedule()]
 
     def returned(self, lease_number: int, *, retire: bool, now_s: float) -> list[Action]:
         """The client has no more use for a lease.  Unknown numbers are ignored: its worker died meanwhile."""
@@ -228,7 +362,7 @@ class Leases:
         worker = self.workers.get(worker_id)
         if worker is None or worker.state != STARTING:
             return []
-        self._failed_starts.pop(worker.pool, None)
+        self._nodes[worker.node_id].failed_starts.pop(worker.pool, None)
         return self._idle(worker, now_s)
 
     def worker_died(self, worker_id: bytes) -> list[Action]:
@@ -240,36 +374,43 @@ class Leases:
         was_starting = worker.state == STARTING
         self._move(worker, None)
         if was_starting:
-            actions += self._start_failed(worker.pool)
+            actions += self._start_failed(self._nodes[worker.node_id], worker.pool)
         return actions + self._schedule()
 
     def blocked(self, worker_id: bytes) -> list[Action]:
         """The worker waits in `get`: its CPU may serve others.  An actor gives nothing back (Ray's rule)."""
         worker = self.workers.get(worker_id)
-        if worker is None or worker.state != LEASED or worker.is_blocked or worker.allocation is None:
+        if worker is None or worker.state != LEASED or worker.is_blocked:
             return []
+        account, allocation = worker.holding()
         worker.is_blocked = True
-        self.resources.release_cpu(worker.allocation)
+        account.resources.release_cpu(allocation)
+        self._reopen(account)
         return self._schedule()
 
     def unblocked(self, worker_id: bytes) -> None:
         """The worker goes on; until another ends there may be more running than CPUs (as in Ray)."""
         worker = self.workers.get(worker_id)
-        if worker is not None and worker.is_blocked and worker.allocation is not None:
+        if worker is not None and worker.is_blocked:
+            account, allocation = worker.holding()
             worker.is_blocked = False
-            self.resources.reacquire_cpu(worker.allocation)
+            account.resources.reacquire_cpu(allocation)
 
     def actor_made(self, actor_id: bytes, running_request: ResourceSet) -> list[Action]:
         """The constructor is done: hold from now on only what the actor asked for while alive."""
         worker = self.worker_of(actor_id)
-        if worker is None or worker.allocation is None or worker.allocation.request == running_request:
+        if worker is None:
+            return []
+        account, allocation = worker.holding()
+        if allocation.request == running_request:
             return []
         # Both requests differ only for actors that ask for nothing, and so for no GPU: another allocation
         # could be of other GPUs than those that the process knows.
-        assert GPU not in worker.allocation.request, "an actor that would change its GPUs"
-        self.resources.release(worker.allocation)
-        worker.allocation = self.resources.allocate(running_request)
+        assert GPU not in allocation.request, "an actor that would change its GPUs"
+        account.resources.release(allocation)
+        worker.allocation = account.resources.allocate(running_request)
         assert worker.allocation is not None, "a part of what was just released does not fit"
+        self._reopen(account)
         return self._schedule()
 
     def actor_dropped(self, actor_id: bytes) -> list[Action]:
@@ -283,7 +424,8 @@ class Leases:
         The actors it made are not its demands: who owns them says what becomes of these.
         """
         self._told_wanted.discard(client)
-        demands = [*self._demands.values(), *self._infeasible.values(), *(p.demand for p in self._promises)]
+        promised = [promise.demand for node in self._nodes.values() for promise in node.promises]
+        demands = [*self._demands.values(), *self._infeasible.values(), *promised]
         self._withdraw({d.key for d in demands if d.client == client and d.actor_id is None})
         actions: list[Action] = [
             self._end(worker, "the owner of its task died", force=True)
@@ -300,38 +442,34 @@ class Leases:
         """
         pools = set(pool_of_job)
         self._gone_pools |= pools
-        spare = Counter(self._starting)
-        spare.subtract(promise.demand.pool for promise in self._promises)
+        spare: Counter[tuple[bytes, Hashable]] = Counter()
+        for node_id, node in self._nodes.items():
+            for pool, count in node.starting.items():
+                spare[node_id, pool] = count - sum(promise.demand.pool == pool for promise in node.promises)
         actions: list[Action] = []
         for worker in list(self.workers.values()):
             if worker.pool not in pools:
                 continue
-            if worker.state == STARTING and spare[worker.pool] > 0:
-                spare[worker.pool] -= 1
+            if worker.state == STARTING and spare[worker.node_id, worker.pool] > 0:
+                spare[worker.node_id, worker.pool] -= 1
                 actions += self._end_starting(worker, "its job ended")
             elif worker.state == IDLE:
                 actions.append(self._end(worker, "its job ended", force=True))
         return actions + self._schedule()
 
     def tick(self, *, now_s: float, idle_s: float) -> list[Action]:
-        """End workers idle for long, beyond the soft limit; start those that were put off."""
-        idle = [worker for worker in self.workers.values() if worker.state == IDLE]
-        # those that nobody will want first, then the one used longest ago
-        idle.sort(key=lambda worker: (worker.pool not in self._gone_pools, worker.idle_since_s))
-        unwanted = sum(worker.pool in self._gone_pools for worker in idle)
-        surplus = max(unwanted, len(idle) - self._soft_limit)
-        actions: list[Action] = [
-            self._end(worker, "idle", force=False)
-            for worker in idle[: max(0, surplus)]
-            if now_s - worker.idle_since_s >= idle_s
-        ]
-        postponed, self._postponed = self._postponed, []
-        return actions + [StartWorker(worker.worker_id, worker.pool) for worker in postponed]
+        """End workers idle for long, beyond the soft limit of their node; start those that were put off.
 
-    def prestart(self, pool: Hashable, count: int) -> list[Action]:
+        What others have passed over since the last tick, large requests among many small ones, gets a place kept.
+        """
+        actions = [action for node in self._nodes.values() for action in self._tick(node, now_s, idle_s)]
+        return actions + self._share()
+
+    def prestart(self, node_id: bytes, pool: Hashable, count: int) -> list[Action]:
         """Have `count` workers of that pool on their way."""
-        have = self._starting[pool] + len(self._idle_workers.get(pool, ()))
-        return self._start(pool, count - have)
+        node = self._nodes[node_id]
+        have = node.starting[pool] + len(node.idle_workers.get(pool, ()))
+        return self._start(node, pool, count - have)
 
     def kept(self, worker_id: bytes, *, now_s: float) -> list[Action]:
         """A worker asked to end stays, because others borrow its objects."""
@@ -357,33 +495,36 @@ class Leases:
 
     def waiting(self) -> list[tuple[Demand, str]]:
         """Return each demand that waits, and why."""
-        resources = self.resources
-        found = [(d, resources.infeasible_reason(d.request) or "") for d in self._infeasible.values()]
-        for demand in self._demands.values():
-            reason = resources.waiting_reason(demand.request) or "waits for a worker to start"
-            found.append((demand, reason))
-        return found
+        never = [(demand, self._why_infeasible(demand)) for demand in self._infeasible.values()]
+        return never + [(demand, self._why_waiting(demand)) for demand in self._demands.values()]
+
+    def group_reason(self, group_id: bytes) -> str:
+        """What a placement group that is not placed waits for."""
+        return self.groups[group_id].waiting_reason(list(self.accounts.nodes.values()))
+
+    def promised(self) -> list[Demand]:
+        """Return the demand of each lease that waits for nothing but its worker's start."""
+        return [promise.demand for node in self._nodes.values() for promise in node.promises]
 
     def holders(self, demand: Demand) -> list[PooledWorker]:
         """Return the workers that hold some of what a demand waits for, the actors first: these hold it longest."""
-        lacking = demand.request.missing_from(self.resources.available)
-        found = [
-            worker
-            for worker in self.workers.values()
-            if worker.allocation is not None
-            and any(
-                name in worker.allocation.request and not (worker.is_blocked and name == CPU)
-                for name in lacking
-            )
-        ]
+        lacking = {
+            account: demand.request.missing_from(account.resources.available)
+            for account in self.accounts.feasible(demand.where, demand.request)
+        }
+        found = []
+        for worker in self.workers.values():
+            if worker.account in lacking:
+                account, allocation = worker.holding()
+                if any(
+                    name in allocation.request and not (worker.is_blocked and name == CPU)
+                    for name in lacking[account]
+                ):
+                    found.append(worker)
         return sorted(found, key=lambda worker: worker.state != ACTOR)
 
     def check_invariants(self) -> None:
         """Raise AssertionError or JrayInternalError unless the accounts agree with each other."""
-        self.resources.check_invariants()
-        held = [worker.allocation for worker in self.workers.values() if worker.allocation is not None]
-        held += [promise.allocation for promise in self._promises]
-        assert sorted(map(id, held)) == sorted(map(id, self.resources.allocations)), "resources nobody holds"
         for number, worker in self._leases.items():
             assert worker.state == LEASED, f"lease {number} of a worker that is {worker.state}"
             assert worker.lease_number == number, "a worker with two leases"
@@ -394,48 +535,127 @@ class Leases:
             assert has_resources == (worker.state in {LEASED, ACTOR}), (
                 f"resources of a worker that is {worker.state}"
             )
+            assert has_resources == (worker.account is not None), "resources of no account"
             assert worker.state == LEASED or not worker.is_blocked, f"{worker.state} and blocked"
         assert len(by_state[LEASED]) == len(self._leases), "a leased worker without a lease"
         assert Counter((w.client, w.class_number) for w in by_state[LEASED]) == self._held, (
             "leases miscounted"
         )
         assert {w.actor_id: w for w in by_state[ACTOR]} == self._actor_workers, "actors miscounted"
-        idle = [worker for workers in self._idle_workers.values() for worker in workers.values()]
-        assert sorted(map(id, idle)) == sorted(map(id, by_state[IDLE])), "idle workers miscounted"
-        assert Counter(worker.pool for worker in by_state[STARTING]) == self._starting, "starts miscounted"
-        assert all(worker.state == STARTING for worker in self._postponed), (
-            "a late start of a worker that runs"
-        )
-        promised = Counter(promise.demand.pool for promise in self._promises)
-        assert promised <= self._starting, "a promise that no worker will keep"
-        assert not promised.keys() & self._idle_workers.keys(), "a promise that waits beside an idle worker"
+        assert self._nodes.keys() == self.accounts.nodes.keys(), "nodes miscounted"
+        for node_id, node in self._nodes.items():
+            self._check_node(node, [worker for worker in self.workers.values() if worker.node_id == node_id])
+        self._check_groups()
         self._check_demands()
+
+    def _check_node(self, node: _Node, workers: list[PooledWorker]) -> None:
+        resources = node.account.resources
+        resources.check_invariants()
+        held = [worker.allocation for worker in workers if worker.account is node.account]
+        held += [promise.allocation for promise in node.promises if promise.account is node.account]
+        held += [
+            allocation
+            for group in self.groups.values()
+            for at, allocation in group.reserved.values()
+            if at is node.account
+        ]
+        assert sorted(map(id, held)) == sorted(map(id, resources.allocations)), "resources nobody holds"
+        idle = [worker for found in node.idle_workers.values() for worker in found.values()]
+        assert sorted(map(id, idle)) == sorted(id(w) for w in workers if w.state == IDLE), "idle miscounted"
+        assert Counter(w.pool for w in workers if w.state == STARTING) == node.starting, "starts miscounted"
+        assert all(worker.state == STARTING for worker in node.postponed), "a late start of one that runs"
+        promised = Counter(promise.demand.pool for promise in node.promises)
+        assert promised <= node.starting, "a promise that no worker will keep"
+        assert not promised.keys() & node.idle_workers.keys(), "a promise that waits beside an idle worker"
+
+    def _check_groups(self) -> None:
+        assert self.groups.keys() == self.accounts.bundles.keys(), "groups miscounted"
+        for group_id, group in self.groups.items():
+            bundles = self.accounts.bundles[group_id]
+            assert bundles.keys() == group.reserved.keys(), "bundles miscounted"
+            is_whole = len(bundles) == len(group.bundles)
+            assert is_whole == (group.state == CREATED) == (group_id not in self._unplaced), "half a group"
+            for i, account in bundles.items():
+                assert account.node_id == group.reserved[i][0].node_id, "a bundle that is elsewhere"
+                account.resources.check_invariants()
+                held = [worker.allocation for worker in self.workers.values() if worker.account is account]
+                for node in self._nodes.values():
+                    held += [promise.allocation for promise in node.promises if promise.account is account]
+                found = account.resources.allocations
+                assert sorted(map(id, held)) == sorted(map(id, found)), "a bundle's resources nobody holds"
 
     def _check_demands(self) -> None:
         by_kind = {key: demand for demands in self._waiting.values() for key, demand in demands.items()}
         assert by_kind == self._demands, "demands miscounted"
         assert all(self._waiting.values()), "a kind without demands"
+        assert self._candidates.keys() <= self._waiting.keys(), "places of a kind that does not wait"
         for demand in [*self._demands.values(), *self._infeasible.values()]:
             assert demand.wanted > 0, "a demand for nothing"
-        may_start = self._started() < self._max_starting
-        for request, pool in self._waiting:
-            if self._is_failing(pool):
-                assert pool in self._starting, "nobody tries to start a worker"
-            elif may_start or pool in self._idle_workers:
-                assert self.resources.waiting_reason(request) is not None, f"{request} fits, and waits"
+        for request, pool, where in self._waiting:
+            for account in self.accounts.feasible(where, request):
+                node = self._nodes[account.node_id]
+                if self._kept.get(account, (request, pool, where)) != (request, pool, where):
+                    continue
+                if node.is_failing(pool):
+                    assert pool in node.starting or account.resources.waiting_reason(request), (
+                        "nobody tries to start"
+                    )
+                elif node.may_start or pool in node.idle_workers:
+                    assert account.resources.waiting_reason(request), f"{request} fits, and waits"
 
     # -- demands ----------------------------------------------------------------------------------
+
+    def _enqueue(self, demand: Demand) -> None:
+        self._demands[demand.key] = demand
+        self._waiting.setdefault(_kind_of(demand), {})[demand.key] = demand
+
+    def _recheck(self, demand: Demand) -> list[Action]:
+        """Put a waiting demand aside if nothing can meet it as the cluster is, and say so."""
+        where = demand.where
+        if where.group and where.group not in self.groups:
+            self._drop(demand)
+            return [Refuse(demand.client, demand.class_number, demand.actor_id, GROUP_REMOVED)]
+        misfit = self._misfit(demand)
+        if misfit is None:
+            return []
+        self._drop(demand)
+        if where.node_id and not where.is_soft and where.node_id not in self._nodes:
+            return [Refuse(demand.client, demand.class_number, demand.actor_id, f"it {misfit.reason}")]
+        self._infeasible[demand.key] = demand
+        return [Infeasible(demand.client, demand.cell, demand.name, misfit)]
+
+    def _recheck_all(self) -> list[Action]:
+        """Nodes or bundles came or went: what never fitted may now, and the other way round."""
+        for demand in [d for d in self._infeasible.values() if self._misfit(d) is None]:
+            del self._infeasible[demand.key]
+            self._enqueue(demand)
+        return [action for demand in list(self._demands.values()) for action in self._recheck(demand)]
+
+    def _misfit(self, demand: Demand) -> Misfit | None:
+        return self.accounts.misfit(demand.where, demand.request)
+
+    def _why_infeasible(self, demand: Demand) -> str:
+        misfit = self._misfit(demand)
+        return "" if misfit is None else misfit.reason
+
+    def _why_waiting(self, demand: Demand) -> str:
+        group = self.groups.get(demand.where.group)
+        if group is not None and group.state != CREATED and not self.accounts.allowed(demand.where):
+            return f"waits for its placement group: {self.group_reason(group.group_id)}"
+        return self.accounts.waiting_reason(demand.where, demand.request) or "waits for a worker to start"
 
     def _drop(self, demand: Demand) -> None:
         key = demand.key
         if self._demands.pop(key, None) is None:
             self._infeasible.pop(key, None)
             return
-        kind = (demand.request, demand.pool)
+        kind = _kind_of(demand)
         demands = self._waiting[kind]
         del demands[key]
         if not demands:
             del self._waiting[kind]
+            self._candidates.pop(kind, None)
+            self._forget_kind(kind)
 
     def _withdraw(self, keys: Iterable[Hashable]) -> None:
         """Forget demands, also where a worker for them is starting."""
@@ -443,13 +663,13 @@ class Leases:
             known = self._infeasible.get(key) or self._demands.get(key)
             if known is not None:
                 self._drop(known)
-            for promise in [promise for promise in self._promises if promise.demand.key == key]:
-                self._promises.remove(promise)
-                self.resources.release(promise.allocation)
+            for promise in self._promises_to(key):
+                self._break(promise)
 
     def _schedule(self) -> list[Action]:
         """Grant in turns until nothing more fits, beginning with those whose last turn is longest ago."""
-        actions: list[Action] = []
+        actions: list[Action] = self._place_groups() if self._unplaced and self._has_more_room else []
+        self._has_more_room = False
         progress = True
         while progress:
             progress = False
@@ -457,36 +677,147 @@ class Leases:
                 progress |= self._try(kind, actions)
         return actions + self._tell_wanted()
 
+    def _place_groups(self) -> list[Action]:
+        actions: list[Action] = []
+        for group in list(self._unplaced.values()):
+            nodes = self.accounts.nodes.values()
+            placed = group.place(
+                node for node in nodes if self._kept.get(node, group.group_id) == group.group_id
+            )
+            if placed is None:
+                continue
+            self._unkeep_all(group.group_id)
+            del self._unplaced[group.group_id]
+            self.accounts.bundles[group.group_id].update(placed)
+            for kind in [kind for kind in self._candidates if kind[2].group == group.group_id]:
+                del self._candidates[kind]
+            for demand in [d for d in self._demands.values() if d.where.group == group.group_id]:
+                actions += self._recheck(demand)  # only now it is known what each bundle has
+            actions.append(GroupMoved(group.group_id, group.state))
+        return actions
+
+    def _share(self) -> list[Action]:
+        """Keep places for each kind, and each group, that had no turn since the last tick while others had.
+
+        A place where nothing is given back any more is not kept: it could be for hours, or for ever if what runs there
+        waits for others.
+        """
+        stuck = [account for account in self._kept if account not in self._flowing]
+        for account in stuck:
+            self._unkeep(account)
+        late, self._late = self._late, {*self._waiting, *self._unplaced}
+        for kind in [kind for kind in self._waiting if kind in late]:
+            request, _, where = kind
+            fitting = self.accounts.feasible(where, request)
+            self._keep(kind, request, fitting, self._fair_count(kind, fitting))
+        for group in [group for key, group in self._unplaced.items() if key in late]:
+            for bundle in group.unplaced():
+                nodes = self.accounts.nodes.values()
+                fitting = [node for node in nodes if node.resources.infeasible_reason(bundle) is None]
+                self._keep(group.group_id, bundle, fitting, 1)
+        self._flowing.clear()
+        return self._schedule() if stuck else []
+
+    def _fair_count(self, kind: _Kind, accounts: Sequence[Account]) -> int:
+        """Return how many more leases of that kind its clients need to have as much as others, but 1 at least."""
+        request = kind[0]
+        name = max(request, key=lambda name: _part(request.get(name), name, accounts), default="")
+        clients = {demand.client for demand in self._waiting[kind].values()}
+        all_clients = clients | {worker.client for worker in self._leases.values()}
+        held = sum(
+            worker.allocation.request.get(name)
+            for worker in self._leases.values()
+            if worker.client in clients and worker.allocation is not None
+        )
+        total = sum(account.resources.total.get(name) for account in accounts)
+        fair = total * len(clients) // len(all_clients)
+        return max(1, (fair - held) // (request.get(name) or 1))
+
+    def _keep(self, what: Hashable, request: ResourceSet, accounts: Iterable[Account], count: int) -> None:
+        """Keep so many accounts that come nearest to what is wanted, of those that give something back."""
+        kept = sum(kept_for == what for kept_for in self._kept.values())
+        flowing = [a for a in accounts if a in self._flowing and a not in self._kept]
+        flowing.sort(key=lambda account: _lacking(request, account.resources.available))
+        for account in flowing[: max(0, count - kept)]:
+            self._kept[account] = what
+
+    def _unkeep(self, account: Account) -> None:
+        """Anything may go there again."""
+        del self._kept[account]
+        self._reopen(account)
+        self._flowing.discard(account)  # nothing was given back
+
+    def _unkeep_all(self, what: Hashable) -> None:
+        for account in [account for account, kept_for in self._kept.items() if kept_for == what]:
+            self._unkeep(account)
+
     def _try(self, kind: _Kind, actions: list[Action]) -> bool:
-        """Grant one lease of that kind, if it fits, to the demand whose turn it is."""
-        request, pool = kind
-        idle = self._idle_workers.get(pool)
-        if idle is None:
-            if self._is_failing(pool):
-                self._postpone_start(pool)
-                return False
-            if self._started() >= self._max_starting:
-                return False
-        allocation = self.resources.allocate(request)
-        if allocation is None:
-            return False
-        demands = self._waiting.pop(kind)
-        key = next(iter(demands))
-        demand = demands.pop(key)
-        demand.wanted -= 1
-        if demand.wanted:
-            demands[key] = demand
+        """Grant one lease of that kind, if it fits somewhere, to the demand whose turn it is."""
+        request, pool, where = kind
+        candidates = self._candidates.get(kind)
+        if candidates is None:
+            candidates = Candidates(self.accounts.feasible(where, request), request, where)
+            self._candidates[kind] = candidates
+        demands = self._waiting[kind]
+        demand = next(iter(demands.values()))
+        while (account := candidates.best(demand.home)) is not None:
+            node = self._nodes[account.node_id]
+            idle = node.idle_workers.get(pool)
+            if self._kept.get(account, kind) != kind:
+                pass
+            elif idle is None and node.is_failing(pool):
+                self._postpone_start(node, pool)
+            elif idle is not None or node.may_start:
+                allocation = account.resources.allocate(request)
+                if allocation is not None:
+                    break
+            candidates.close(account)
         else:
-            del self._demands[key]
-        if demands:
-            self._waiting[kind] = demands
+            return False
+        candidates.used(account)
+        self._late.discard(kind)
+        if account in self._kept:
+            self._unkeep(account)
+        self._take_turn(kind, demand)
         if idle is not None:
             # the one used last has the warmest caches
-            actions.append(self._give(next(reversed(idle.values())), demand, allocation))
+            actions.append(self._give(next(reversed(idle.values())), demand, account, allocation))
         else:
-            self._promises.append(_Promise(demand, allocation))
-            actions += self._start_for_promises(pool)
+            node.promises.append(_Promise(demand, account, allocation))
+            actions += self._start_for_promises(node, pool)
         return True
+
+    def _take_turn(self, kind: _Kind, demand: Demand) -> None:
+        """One of what a demand wants is granted: others of its kind, and other kinds, come before its next."""
+        demands = self._waiting.pop(kind)
+        del demands[demand.key]
+        demand.wanted -= 1
+        if demand.wanted:
+            demands[demand.key] = demand
+        else:
+            del self._demands[demand.key]
+        if demands:
+            self._waiting[kind] = demands
+        else:
+            del self._candidates[kind]
+            self._forget_kind(kind)
+
+    def _forget_kind(self, kind: _Kind) -> None:
+        """Nothing of that kind waits any more."""
+        self._unkeep_all(kind)
+
+    def _reopen(self, account: Account) -> None:
+        """Something is free there that was not: who waits may try it again."""
+        self._flowing.add(account)
+        self._has_more_room = True
+        for candidates in self._candidates.values():
+            candidates.reopen(account)
+
+    def _reopen_node(self, node_id: bytes) -> None:
+        """As `_reopen`, of the node and of all bundles on it, where a worker may start or be had."""
+        for candidates in self._candidates.values():
+            for account in candidates.on_node(node_id):
+                candidates.reopen(account)
 
     def _tell_wanted(self) -> list[Action]:
         """Tell the clients that hold leases when others start or stop to wait for them.
@@ -506,44 +837,73 @@ class Leases:
         self._told_wanted = holders
         return actions
 
+    # -- promises ---------------------------------------------------------------------------------
+
+    def _promises_to(self, key: Hashable) -> list[_Promise]:
+        return [
+            promise for node in self._nodes.values() for promise in node.promises if promise.demand.key == key
+        ]
+
+    def _break(self, promise: _Promise) -> None:
+        """What was set aside is free again."""
+        self._nodes[promise.account.node_id].promises.remove(promise)
+        promise.account.resources.release(promise.allocation)
+        self._reopen(promise.account)
+
+    def _wait_again(self, demand: Demand) -> None:
+        """Put what was promised back among what waits, first of its kind."""
+        known = self._demands.setdefault(demand.key, demand)
+        known.wanted += 1
+        kind = _kind_of(known)
+        self._waiting[kind] = {known.key: known, **self._waiting.get(kind, {})}
+
     # -- workers ----------------------------------------------------------------------------------
 
-    def _started(self) -> int:
-        """Return how many processes are starting."""
-        return self._starting.total() - len(self._postponed)
+    def _tick(self, node: _Node, now_s: float, idle_s: float) -> list[Action]:
+        if not node.idle_workers and not node.postponed:
+            return []
+        idle = [worker for workers in node.idle_workers.values() for worker in workers.values()]
+        # those that nobody will want first, then the one used longest ago
+        idle.sort(key=lambda worker: (worker.pool not in self._gone_pools, worker.idle_since_s))
+        unwanted = sum(worker.pool in self._gone_pools for worker in idle)
+        surplus = max(unwanted, len(idle) - node.soft_limit)
+        actions: list[Action] = [
+            self._end(worker, "idle", force=False)
+            for worker in idle[: max(0, surplus)]
+            if now_s - worker.idle_since_s >= idle_s
+        ]
+        postponed, node.postponed = node.postponed, []
+        return actions + [StartWorker(worker.worker_id, worker.pool, worker.node_id) for worker in postponed]
 
-    def _start_for_promises(self, pool: Hashable) -> list[Action]:
-        promised = sum(promise.demand.pool == pool for promise in self._promises)
-        return self._start(pool, promised - self._starting[pool])
+    def _start_for_promises(self, node: _Node, pool: Hashable) -> list[Action]:
+        promised = sum(promise.demand.pool == pool for promise in node.promises)
+        return self._start(node, pool, promised - node.starting[pool])
 
-    def _start(self, pool: Hashable, count: int) -> list[Action]:
-        return [StartWorker(self._new_worker(pool).worker_id, pool) for _ in range(count)]
+    def _start(self, node: _Node, pool: Hashable, count: int) -> list[Action]:
+        node_id = node.account.node_id
+        return [StartWorker(self._new_worker(node, pool).worker_id, pool, node_id) for _ in range(count)]
 
-    def _new_worker(self, pool: Hashable) -> PooledWorker:
-        worker = PooledWorker(next(self._worker_ids), pool)
+    def _new_worker(self, node: _Node, pool: Hashable) -> PooledWorker:
+        worker = PooledWorker(next(self._worker_ids), pool, node.account.node_id)
         self.workers[worker.worker_id] = worker
-        self._starting[pool] += 1
+        node.starting[pool] += 1
         return worker
 
-    def _is_failing(self, pool: Hashable) -> bool:
-        return self._failed_starts[pool] >= MOST_FAILED_STARTS
-
-    def _postpone_start(self, pool: Hashable) -> None:
+    def _postpone_start(self, node: _Node, pool: Hashable) -> None:
         """Have one worker of that pool on its way, from the next tick on."""
-        if not self._starting[pool]:
-            self._postponed.append(self._new_worker(pool))
+        if not node.starting[pool]:
+            node.postponed.append(self._new_worker(node, pool))
 
-    def _start_failed(self, pool: Hashable) -> list[Action]:
+    def _start_failed(self, node: _Node, pool: Hashable) -> list[Action]:
         """A worker died while it started: another keeps its promise, unless too many died already."""
-        self._failed_starts[pool] += 1
-        if not self._is_failing(pool):
-            return self._start_for_promises(pool)
-        broken = [promise for promise in self._promises if promise.demand.pool == pool]
+        node.failed_starts[pool] += 1
+        if not node.is_failing(pool):
+            return self._start_for_promises(node, pool)
+        broken = [promise for promise in node.promises if promise.demand.pool == pool]
         for promise in reversed(broken):
-            self._promises.remove(promise)
-            self.resources.release(promise.allocation)
+            self._break(promise)
             self._wait_again(promise.demand)
-        if self._failed_starts[pool] > MOST_FAILED_STARTS:
+        if node.failed_starts[pool] > MOST_FAILED_STARTS:
             return []
         return [
             WorkersFail(demand.client, demand.cell, demand.name)
@@ -551,24 +911,21 @@ class Leases:
             if demand.pool == pool
         ]
 
-    def _wait_again(self, demand: Demand) -> None:
-        """Put what was promised back among what waits, first of its kind."""
-        known = self._demands.setdefault(demand.key, demand)
-        known.wanted += 1
-        kind = (known.request, known.pool)
-        self._waiting[kind] = {known.key: known, **self._waiting.get(kind, {})}
-
     def _idle(self, worker: PooledWorker, now_s: float) -> list[Action]:
         self._move(worker, IDLE)
         worker.idle_since_s = now_s
-        for promise in self._promises:
+        node = self._nodes[worker.node_id]
+        for promise in node.promises:
             if promise.demand.pool == worker.pool:
-                self._promises.remove(promise)
-                return [self._give(worker, promise.demand, promise.allocation), *self._schedule()]
+                node.promises.remove(promise)
+                given = self._give(worker, promise.demand, promise.account, promise.allocation)
+                return [given, *self._schedule()]
         return self._schedule()
 
-    def _give(self, worker: PooledWorker, demand: Demand, allocation: Allocation) -> Grant | PlaceActor:
-        worker.allocation = allocation
+    def _give(
+        self, worker: PooledWorker, demand: Demand, account: Account, allocation: Allocation
+    ) -> Grant | PlaceActor:
+        worker.account, worker.allocation = account, allocation
         worker.client = demand.client
         worker.class_number = demand.class_number
         worker.name, worker.cell = demand.name, demand.cell
@@ -583,17 +940,19 @@ class Leases:
 
     def _move(self, worker: PooledWorker, state: str | None) -> None:
         """Change a worker's state, or forget it; the only place that does, so that the indexes stay true."""
+        node = self._nodes[worker.node_id]
         if worker.state == STARTING:
-            self._starting[worker.pool] -= 1
-            if not self._starting[worker.pool]:
-                del self._starting[worker.pool]
-            if worker in self._postponed:
-                self._postponed.remove(worker)
+            node.starting[worker.pool] -= 1
+            if not node.starting[worker.pool]:
+                del node.starting[worker.pool]
+            if worker in node.postponed:
+                node.postponed.remove(worker)
+            self._reopen_node(worker.node_id)  # another may start
         elif worker.state == IDLE:
-            idle = self._idle_workers[worker.pool]
+            idle = node.idle_workers[worker.pool]
             del idle[worker.worker_id]
             if not idle:
-                del self._idle_workers[worker.pool]
+                del node.idle_workers[worker.pool]
         elif worker.state == LEASED:
             del self._leases[worker.lease_number]
             worker.lease_number = 0
@@ -609,7 +968,8 @@ class Leases:
             return
         worker.state = state
         if state == IDLE:
-            self._idle_workers.setdefault(worker.pool, {})[worker.worker_id] = worker
+            node.idle_workers.setdefault(worker.pool, {})[worker.worker_id] = worker
+            self._reopen_node(worker.node_id)
         elif state == LEASED:
             self._leases[worker.lease_number] = worker
             self._held[worker.client, worker.class_number] += 1
@@ -618,9 +978,11 @@ class Leases:
 
     def _release(self, worker: PooledWorker) -> None:
         if worker.allocation is not None:
+            account, allocation = worker.holding()
             # `release` knows whether its CPU was given up
-            self.resources.release(worker.allocation)
-        worker.allocation = None
+            account.resources.release(allocation)
+            self._reopen(account)
+        worker.account = worker.allocation = None
         worker.is_blocked = False
 
     def _end(self, worker: PooledWorker, reason: str, *, force: bool) -> EndWorker:
@@ -629,7 +991,21 @@ class Leases:
         return EndWorker(worker.worker_id, reason, force)
 
     def _end_starting(self, worker: PooledWorker, reason: str) -> list[Action]:
-        if worker in self._postponed:  # there is no process yet, nor will there be
+        if worker in self._nodes[worker.node_id].postponed:  # there is no process yet, nor will there be
             self._move(worker, None)
             return []
         return [self._end(worker, reason, force=True)]
+
+
+def _lacking(request: ResourceSet, free: ResourceSet) -> float:
+    """Return how much of *request* is not free, in parts of what it asks for."""
+    return sum(max(0, units - free.get(name)) / units for name, units in request.items())
+
+
+def _part(units: int, name: str, accounts: Iterable[Account]) -> float:
+    total = sum(account.resources.total.get(name) for account in accounts)
+    return units / total if total else 0.0
+
+
+def _kind_of(demand: Demand) -> _Kind:
+    return demand.request, demand.pool, demand.where

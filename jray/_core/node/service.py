@@ -7,18 +7,20 @@ import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, Protocol, cast
 
 from jray._core.config import Config
 from jray._core.machine import leases as machine
+from jray._core.machine.groups import Strategy
 from jray._core.machine.orphans import Orphans
 from jray._core.node.memory import MemoryMonitor
 from jray._core.node.pool import WorkerPool
 from jray._core.node.spilling import SpillService
 from jray._core.resources import NodeResources, ResourceSet
-from jray._core.specs import ActorSpec, ExitCause, MemoryReport
+from jray._core.specs import ActorSpec, ExitCause, GroupSpec, MemoryReport
 from jray._core.store.arena import Store
+from jray._core.strategies import Where
 from jray._core.wire import messages
 
 #: How a job's workers are told apart: by its id and the hashable form of a runtime environment.
@@ -30,6 +32,8 @@ class Cluster(Protocol):
 
     def actor_placed(self, actor_id: bytes, worker_id: bytes) -> bool: ...
     def actor_worker_died(self, actor_id: bytes, cause: ExitCause) -> None: ...
+    def actor_refused(self, actor_id: bytes, reason: str) -> None: ...
+    def group_moved(self, group_id: bytes, state: str) -> None: ...
 
 
 @dataclasses.dataclass(slots=True)
@@ -48,7 +52,9 @@ class NodeService:
         self,
         *,
         config: Config,
+        node_id: bytes,
         resources: NodeResources,
+        labels: Mapping[str, str],
         pool: WorkerPool,
         store: Store,
         spilling: SpillService,
@@ -67,8 +73,11 @@ class NodeService:
         self._send = send
         self._job_facts = job_facts
         self._fail = fail
-        self.leases = machine.Leases(
-            resources, max_starting=max_starting, soft_limit=soft_limit, worker_ids=_worker_ids()
+        self._node_id = node_id
+        self.resources = resources
+        self.leases = machine.Leases(_worker_ids())
+        self.leases.node_joined(
+            node_id, resources, max_starting=max_starting, soft_limit=soft_limit, labels=labels
         )
         self.orphans = Orphans()
         self.workers: dict[bytes, LocalWorker] = {}
@@ -102,12 +111,28 @@ class NodeService:
             name=f"actor {spec.class_name}",
             actor_id=spec.actor_id,
             running_request=ResourceSet(spec.running_request),
+            where=spec.where,
+            home=spec.home,
         )
         self.perform(self.leases.demand(demand))
 
     def unplace_actor(self, actor_id: bytes) -> None:
         self._forget(actor_id)
         self.perform(self.leases.actor_dropped(actor_id))
+
+    def create_group(self, spec: GroupSpec) -> None:
+        bundles = [ResourceSet(units) for units in spec.bundles]
+        self.perform(self.leases.group_created(spec.group_id, bundles, cast("Strategy", spec.strategy)))
+
+    def remove_group(self, group_id: bytes) -> None:
+        self.perform(self.leases.group_removed(group_id))
+
+    def nodes_of_group(self, group_id: bytes) -> dict[int, bytes]:
+        """Return the node of each bundle that has a place."""
+        return {i: account.node_id for i, account in self.leases.accounts.bundles.get(group_id, {}).items()}
+
+    def group_reason(self, group_id: bytes) -> str:
+        return self.leases.group_reason(group_id)
 
     def end_worker(self, worker_id: bytes, *, force: bool, reason: str) -> None:
         worker = self.workers.get(worker_id)
@@ -131,8 +156,12 @@ class NodeService:
         pool: Hashable,
         cell: int,
         name: str,
+        where: Where,
+        home: bytes,
     ) -> None:
-        demand = machine.Demand(client, class_number, ResourceSet(units), pool, wanted, cell, name)
+        demand = machine.Demand(
+            client, class_number, ResourceSet(units), pool, wanted, cell, name, where=where, home=home
+        )
         self.perform(self.leases.demand(demand))
 
     def returned(self, lease_number: int, *, retire: bool) -> None:
@@ -172,7 +201,7 @@ class NodeService:
         self.perform(self.leases.pool_gone(pools))
 
     def prestart(self, job_id: bytes, count: int) -> None:
-        self.perform(self.leases.prestart((job_id, ()), count))
+        self.perform(self.leases.prestart(self._node_id, (job_id, ()), count))
 
     def tick(self) -> None:
         self.perform(self.leases.tick(now_s=time.monotonic(), idle_s=self._config.worker_idle_s))
@@ -215,7 +244,8 @@ class NodeService:
             os.unlink(worker.address)  # what is killed leaves its socket
         for client, request in self._asked_why.pop(worker_id, []):
             self._send(client, (messages.REPLY, request, False, cause))
-        actor_id = pooled.actor_id if pooled is not None and pooled.state == machine.ACTOR else None
+        # also of one that is ENDING, because its placement group was removed
+        actor_id = None if pooled is None else pooled.actor_id
         self.perform(self.leases.worker_died(worker_id))
         if actor_id is not None:
             self.cluster.actor_worker_died(actor_id, cause)
@@ -293,6 +323,10 @@ class NodeService:
                 self.end_worker(action.worker_id, force=action.force, reason=action.reason)
             elif isinstance(action, machine.WantIdle):
                 self._send(action.client, (messages.IDLE_WANTED, action.wanted))
+            elif isinstance(action, machine.Refuse):
+                self._refuse(action)
+            elif isinstance(action, machine.GroupMoved):
+                self.cluster.group_moved(action.group_id, action.state)
             else:
                 name = action.name or "A task"
                 text = (
@@ -317,6 +351,12 @@ class NodeService:
         elif cause is not None:
             said += f"\n  {cause.detail}\n "
         return f"{said} The next is tried every half second."
+
+    def _refuse(self, refusal: machine.Refuse) -> None:
+        if refusal.actor_id is None:
+            self._send(refusal.client, (messages.REFUSED, refusal.class_number, refusal.reason))
+        else:
+            self.cluster.actor_refused(refusal.actor_id, refusal.reason)
 
     def _grant(self, grant: machine.Grant) -> None:
         worker = self.workers[grant.worker_id]

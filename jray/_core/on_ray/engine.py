@@ -24,6 +24,7 @@ from jray._core.generator import ObjectRefGenerator
 from jray._core.on_ray.actors import RayActors
 from jray._core.on_ray.cluster import RayCluster
 from jray._core.on_ray.errors import translated
+from jray._core.on_ray.groups import RayGroups
 from jray._core.on_ray.output import current_call, make_tag
 from jray._core.on_ray.registrations import Registrations
 from jray._core.on_ray.streams import Streams
@@ -32,6 +33,7 @@ from jray._core.on_ray.watch import RayWatch
 from jray._core.on_ray.whereabouts import RayWhereabouts
 from jray._core.peek import Peek, peek
 from jray._core.refs import ObjectRef, RefFacts, current
+from jray._core.strategies import NOBODY, Caller
 from jray.exceptions import GetTimeoutError, ObjectLostError, RaySystemError
 
 #: Ray looks for signals once a second; a driver's main thread waits in rounds of this length
@@ -43,6 +45,8 @@ class RayEngine:
     """One per process; in a worker made when the first thing of jray's arrives."""
 
     engine_name = "ray"
+    #: Ray knows itself in which placement group its workers are
+    is_in_group = False
     #: the number that a client has in jray's own engine
     number = 0
 
@@ -59,6 +63,7 @@ class RayEngine:
         self.watch = RayWatch(self)
         self.tasks = RayTasks(self)
         self.actors = RayActors(self)
+        self.groups = RayGroups(self)
         self.cluster = RayCluster(self)
         self.streams = Streams(self)
         self.registrations = Registrations()
@@ -229,6 +234,10 @@ class RayEngine:
 
     def forked(self, null: int) -> None:
         """Nothing: Ray's connections belong to threads that a fork does not take along."""
+
+    def caller(self) -> Caller:
+        """Return nobody: see `is_in_group`."""
+        return NOBODY
 
     def tag(self, cell: int) -> int:
         """Return what a call from *cell* says of itself: the cell, and how many calls came before."""

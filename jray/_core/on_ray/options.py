@@ -8,7 +8,13 @@ from typing import Any
 
 import ray.util.scheduling_strategies as strategies
 
+from jray._core.on_ray.groups import rays_group
 from jray._core.options import ActorOptions, MethodOptions, TaskOptions
+from jray._core.strategies import (
+    LabelMatchExpression,
+    NodeLabelSchedulingStrategy,
+    PlacementGroupSchedulingStrategy,
+)
 
 #: handled where they are used
 _OWN_WAY = {"num_returns", "get_if_exists", "_request"}
@@ -47,6 +53,8 @@ def _changed(options: Any, keep: Iterable[str] = ()) -> dict[str, Any]:
             continue
         if field.name == "scheduling_strategy":
             value = rays_strategy(value)
+        elif field.name == "placement_group":
+            value = rays_group(value)
         elif field.name == "retry_exceptions" and isinstance(value, tuple):
             value = list(value)
         elif isinstance(value, Mapping):
@@ -62,4 +70,16 @@ def rays_strategy(strategy: Any) -> Any:
     rays = getattr(strategies, type(strategy).__name__, None)
     if rays is None:
         raise NotImplementedError(f"Ray has no scheduling strategy {type(strategy).__name__}.")
+    if isinstance(strategy, PlacementGroupSchedulingStrategy):
+        return rays(**{**vars(strategy), "placement_group": rays_group(strategy.placement_group)})
+    if isinstance(strategy, NodeLabelSchedulingStrategy):
+        return rays(_rays_labels(strategy.hard), soft=_rays_labels(strategy.soft))
     return rays(**vars(strategy))
+
+
+def _rays_labels(expressions: Iterable[LabelMatchExpression]) -> dict[str, Any]:
+    """Return a map of labels to Ray's operators of the same names."""
+    found = {}
+    for key, operator in expressions:
+        found[key] = getattr(strategies, type(operator).__name__)(*getattr(operator, "values", ()))
+    return found

@@ -88,6 +88,15 @@ class RayWhereabouts:
         return self._engine.actors.own_meta()
 
     @property
+    def group_id(self) -> bytes | None:
+        found = self._context.get_placement_group_id() if self._is_in_worker else None
+        return None if found is None else bytes.fromhex(found)
+
+    @property
+    def captures(self) -> bool:
+        return bool(self._is_in_worker and self._context.should_capture_child_tasks_in_placement_group)
+
+    @property
     def restarts(self) -> int:
         if self.actor_id is None:
             return 0

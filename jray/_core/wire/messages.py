@@ -31,7 +31,7 @@ CANCEL_OF = 26  #: object id, force, recursive: cancel the task that makes it
 
 # -- client -> node ---------------------------------------------------------------------------------
 REGISTER = 30  #: request, kind, pid, address, facts; answered by REPLY with a Welcome
-LEASE = 31  #: class number, request (units), wanted number, environment key, details
+LEASE = 31  #: class number, request (units), wanted number, environment key, cell, name, Where, id of the nearest node
 RETURN = 32  #: lease number, retire
 CREATE = 33  #: request, object id, size; answered by REPLY
 SEAL = 34  #: object id, client number of the owner
@@ -54,6 +54,11 @@ HOLDS = 60  #: number of a dead owner, [object id...] of it that this client hol
 SPILL_OFFER = 63  #: round, [(object id, segment, offset, size)...]: what the sender owns and nobody reads
 SPILL_MOVED = 64  #: round, [place...]: the sender reads these from the file from now on
 TOLD = 62  #: number, answer to TELL or CANCEL_TASKS: see `jray._core.client.reports.Reports.on_tell`
+CREATE_GROUP = (
+    80  #: GroupSpec without a name; one with a name is created by a question, for the name may be taken
+)
+REMOVE_GROUP = 81  #: group id
+WAIT_GROUP = 82  #: request, group id; answered by REPLY once it is placed (True) or removed (False)
 DROPPED = 61  #: [object id...]: orphans that this client holds no more
 
 # -- node -> client ---------------------------------------------------------------------------------
@@ -69,6 +74,7 @@ TELL = 59  #: number, kind, filters, limit, detail: report on your tasks or obje
 CANCEL_TASKS = 68  #: number, [task id...], name or None, force: cancel such tasks of yours; answered by TOLD
 CLIENT_GONE = 58  #: its address and number; answered by HOLDS: what of its objects the client looks at
 
+REFUSED = 69  #: class number, reason: what it must run on is gone, or never was
 LOW_MEMORY = 67  #: lease number, MemoryReport: that worker is about to be ended
 SPILL_ASK = 65  #: round, bytes: what can go to disk? answered by SPILL_OFFER
 SPILL_MOVE = (

@@ -51,8 +51,8 @@ class WorkerFunction:
     """A function with its options, as an owner defined it."""
 
     __slots__ = (
-        "average_us", "backpressure", "calls_left", "cell", "concurrency_group", "flush_first", "function", "method",
-        "name", "num_returns",
+        "average_us", "backpressure", "calls_left", "captures", "cell", "concurrency_group", "flush_first", "function",
+        "group", "method", "name", "num_returns",
     )  # fmt: skip
 
     def __init__(self, template: Any, function: Any) -> None:
@@ -61,6 +61,9 @@ class WorkerFunction:
         self.num_returns = template.num_returns
         self.cell = template.cell
         self.backpressure = template.backpressure
+        #: its placement group, and whether what it submits runs there too
+        self.group: bytes = getattr(template, "group", b"")
+        self.captures: bool = getattr(template, "captures", False)
         self.average_us: float | None = None
         self.method: str = getattr(template, "method", "")
         self.concurrency_group = getattr(template, "concurrency_group", "")
@@ -131,6 +134,8 @@ class Executor:
                 if blob is not None:
                     self._functions[template.function_id] = blob[0]
                     remember_sources(blob[1])
+                if template.group:
+                    self.client.is_in_group = True
                 peer.templates[template.number] = _Undefined(template)
             else:
                 peer.templates[template.number] = WorkerFunction(template, None)
@@ -661,8 +666,8 @@ class _Undefined:
     """A template whose function has not been unpickled yet."""
 
     __slots__ = (
-        "average_us", "backpressure", "cell", "concurrency_group", "flush_first", "function", "name", "num_returns",
-        "template",
+        "average_us", "backpressure", "captures", "cell", "concurrency_group", "flush_first", "function", "group", "name",
+        "num_returns", "template",
     )  # fmt: skip
 
     def __init__(self, template: FunctionTemplate) -> None:
@@ -674,6 +679,8 @@ class _Undefined:
         self.flush_first = not template.max_retries
         self.function = None
         self.backpressure = template.backpressure
+        self.group = template.group
+        self.captures = template.captures
         self.concurrency_group = ""
 
 

@@ -177,6 +177,8 @@ class Worker:
 
         host = ActorHost(self.executor, spec, restarts)
         self.executor.host = host
+        if spec.where.group:
+            self.client.is_in_group = True
         if not host.make():
             time.sleep(0)
             raise SystemExit(0)

@@ -111,9 +111,7 @@ class Reader:
         return Snapshot("nodes", rows)
 
     def groups(self, engine: Engine) -> Snapshot:
-        """Return the placement groups; only Ray has any."""
-        if engine.engine_name != "ray":
-            return Snapshot("groups", (), ("This engine has no placement groups.",))
+        """Return the placement groups, removed ones too."""
         groups = engine.cluster.rows("placement_groups", limit=_MOST_ROWS, detail=True)
         return Snapshot("groups", model.group_rows(groups.rows), _notes("placement groups", groups))
 

@@ -43,7 +43,7 @@ Filters = Iterable[Sequence[Any]] | None
 Schema = TypeVar("Schema", bound=StateSchema)
 
 #: kinds of things that a cluster may know nothing of
-_MAY_LACK = {"placement_groups", "runtime_envs"}
+_MAY_LACK = {"runtime_envs"}
 
 
 def require_client(address: str | None) -> Any:
