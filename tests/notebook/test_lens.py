@@ -477,6 +477,7 @@ class Watch:
         self.counted = 0
         self.asked = 0
         self.found: list[Span] = []
+        self.on_spans: Callable[[], None] = lambda: None
 
     def tallies(self, cell: int | None = None) -> list[Tally]:
         self.counted += 1
@@ -484,6 +485,7 @@ class Watch:
 
     def spans(self, cell: int | None, since_ms: float, resolution_ms: float) -> list[Span]:
         self.asked += 1
+        self.on_spans()
         return self.found
 
     def demands(self) -> list[Demand]:
@@ -605,6 +607,22 @@ def test_work_that_ended_before_a_late_look_is_shown_if_it_took_long(
     wait_until(lambda: stage.watch.asked)
     wait_until(stage.is_asleep)
     assert bool(stage.screen.shown) == (lasted_s > 1)
+
+
+def test_a_cell_that_ends_in_the_midst_of_a_look_has_its_last_picture(
+    make_stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though nothing of it was shown yet when its end was told."""
+    monkeypatch.setattr(live, "_LATE_S", -1.0)
+    stage = make_stage()
+    cell = stage.enter()
+    ends = threading.get_ident()
+    stage.watch.on_spans = lambda: stage.lens._end_those_of(ends)
+    since_ms = time.time() * 1000
+    stage.watch.found = [Span("w", 1, "", "f", cell, since_ms, since_ms + 5000)]
+    stage.submits(cell, tally(submitted=1, finished=1))
+    wait_until(lambda: bool(stage.screen.shown) and "1 task in" in stage.screen.last())
+    wait_until(stage.is_asleep)
 
 
 def submits_late(stage: Stage, cell: int, found: Tally) -> None:

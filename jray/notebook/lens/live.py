@@ -249,8 +249,10 @@ class CellLens:
             self._publish(watched, _now(), is_static=False)
         if view.pending:
             watched.due_s = max(view.next_look_s(now), watched.shown_s + LOOK_S)
-        else:
-            self._rest(watched)  # the cell runs on
+        elif view.cell in self._running:
+            self._rest(watched)
+        else:  # it ended during this look, and nobody told who had not shown anything yet
+            watched.due_s = watched.shown_s + LOOK_S
 
     def _took_long(self, watched: _Watched) -> bool:
         """Tell whether work that has ended took long: it ended before the look, but the look came late."""
