@@ -620,3 +620,19 @@ def test_a_place_where_nothing_is_given_back_is_not_kept() -> None:
     assert granted(script.returns(lease)) == []
     assert granted(script.ticks()) == []
     assert [client for client, _, _ in granted(script.ticks())] == [1], "given to others again"
+
+
+def test_what_takes_nothing_of_it_is_not_held_up_where_a_place_is_kept() -> None:
+    """Tasks without a CPU come and go while others wait for one: they give back nothing that these lack."""
+    script = Script(make(cpus=4))
+    script.has_idle(8)
+    small = granted(script.wants(1, 1000))
+    script.wants(2, 1, amounts(CPU=4), kind=1)
+    script.ticks()
+    ((_, free_lease, _),) = granted(script.wants(3, 1, ResourceSet(), kind=2))
+    script.returns(free_lease)
+    script.ticks()
+    assert [client for client, _, _ in granted(script.returns(small.pop(0)[1]))] == [1], "nothing is kept"
+    script.ticks()
+    assert granted(script.returns(small.pop(0)[1])) == [], "a place is kept, for what gives back is a CPU"
+    assert [client for client, _, _ in granted(script.wants(3, 1, ResourceSet(), kind=2))] == [3]

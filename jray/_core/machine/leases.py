@@ -16,6 +16,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import NamedTuple
 
 from jray._core.machine.accounts import Account, Accounts, Candidates
 from jray._core.machine.groups import CREATED, GROUP_REMOVED, Group, Strategy
@@ -177,6 +178,13 @@ class _Promise:
     allocation: Allocation
 
 
+class _Kept(NamedTuple):
+    """What an account is kept for."""
+
+    what: Hashable  #: a kind, or the id of a placement group
+    request: ResourceSet  #: what must be free there
+
+
 @dataclasses.dataclass(slots=True, eq=False)
 class _Node:
     """What there is of a node beside its resources."""
@@ -235,10 +243,10 @@ class Leases:
         self._has_more_room = False
         #: kinds and groups that have waited since the last tick, and got nothing
         self._late: set[Hashable] = set()
-        #: where something was given back since the last tick
-        self._flowing: set[Account] = set()
+        #: where something was given back since the last tick, and of which resources
+        self._flowing: dict[Account, set[str]] = {}
         #: places that nothing else may take from, until what they are kept for fits there
-        self._kept: dict[Account, Hashable] = {}
+        self._kept: dict[Account, _Kept] = {}
         self._worker_ids = iter(worker_ids)
         self._told_wanted: set[int] = set()
 
@@ -341,10 +349,10 @@ class Leases:
         ]
         for account in self.accounts.bundles.pop(group_id).values():
             self._kept.pop(account, None)
-        nodes = [node for node, _ in group.reserved.values()]
+        reserved = list(group.reserved.values())
         group.give_back()
-        for node in nodes:
-            self._reopen(node)
+        for node, bundle in reserved:
+            self._reopen(node, bundle.request)
         return [*actions, GroupMoved(group_id, group.state), *self._schedule()]
 
     def returned(self, lease_number: int, *, retire: bool, now_s: float) -> list[Action]:
@@ -385,7 +393,7 @@ class Leases:
         account, allocation = worker.holding()
         worker.is_blocked = True
         account.resources.release_cpu(allocation)
-        self._reopen(account)
+        self._reopen(account, (CPU,))
         return self._schedule()
 
     def unblocked(self, worker_id: bytes) -> None:
@@ -410,7 +418,7 @@ class Leases:
         account.resources.release(allocation)
         worker.allocation = account.resources.allocate(running_request)
         assert worker.allocation is not None, "a part of what was just released does not fit"
-        self._reopen(account)
+        self._reopen(account, allocation.request)
         return self._schedule()
 
     def actor_dropped(self, actor_id: bytes) -> list[Action]:
@@ -594,7 +602,7 @@ class Leases:
         for request, pool, where in self._waiting:
             for account in self.accounts.feasible(where, request):
                 node = self._nodes[account.node_id]
-                if self._kept.get(account, (request, pool, where)) != (request, pool, where):
+                if self._is_kept_from((request, pool, where), request, account):
                     continue
                 if node.is_failing(pool):
                     assert pool in node.starting or account.resources.waiting_reason(request), (
@@ -682,7 +690,9 @@ class Leases:
         for group in list(self._unplaced.values()):
             nodes = self.accounts.nodes.values()
             placed = group.place(
-                node for node in nodes if self._kept.get(node, group.group_id) == group.group_id
+                node
+                for node in nodes
+                if (kept := self._kept.get(node)) is None or kept.what == group.group_id
             )
             if placed is None:
                 continue
@@ -702,7 +712,7 @@ class Leases:
         A place where nothing is given back any more is not kept: it could be for hours, or for ever if what runs there
         waits for others.
         """
-        stuck = [account for account in self._kept if account not in self._flowing]
+        stuck = [account for account, kept in self._kept.items() if not self._flows(account, kept.request)]
         for account in stuck:
             self._unkeep(account)
         late, self._late = self._late, {*self._waiting, *self._unplaced}
@@ -734,21 +744,30 @@ class Leases:
         return max(1, (fair - held) // (request.get(name) or 1))
 
     def _keep(self, what: Hashable, request: ResourceSet, accounts: Iterable[Account], count: int) -> None:
-        """Keep so many accounts that come nearest to what is wanted, of those that give something back."""
-        kept = sum(kept_for == what for kept_for in self._kept.values())
-        flowing = [a for a in accounts if a in self._flowing and a not in self._kept]
+        """Keep so many accounts that come nearest to what is wanted, of those that give back what is lacking there."""
+        count -= sum(kept.what == what for kept in self._kept.values())
+        flowing = [a for a in accounts if a not in self._kept and self._flows(a, request)]
         flowing.sort(key=lambda account: _lacking(request, account.resources.available))
-        for account in flowing[: max(0, count - kept)]:
-            self._kept[account] = what
+        for account in flowing[: max(0, count)]:
+            self._kept[account] = _Kept(what, request)
+
+    def _flows(self, account: Account, request: ResourceSet) -> bool:
+        """Tell whether some of what is lacking there was given back since the last tick."""
+        found = self._flowing.get(account, ())
+        return any(name in found for name in request.missing_from(account.resources.available))
+
+    def _is_kept_from(self, kind: _Kind, request: ResourceSet, account: Account) -> bool:
+        """Tell whether an account is kept for others that want some of the same."""
+        kept = self._kept.get(account)
+        return kept is not None and kept.what != kind and any(name in kept.request for name in request)
 
     def _unkeep(self, account: Account) -> None:
         """Anything may go there again."""
         del self._kept[account]
-        self._reopen(account)
-        self._flowing.discard(account)  # nothing was given back
+        self._reopen(account, ())
 
     def _unkeep_all(self, what: Hashable) -> None:
-        for account in [account for account, kept_for in self._kept.items() if kept_for == what]:
+        for account in [account for account, kept in self._kept.items() if kept.what == what]:
             self._unkeep(account)
 
     def _try(self, kind: _Kind, actions: list[Action]) -> bool:
@@ -763,7 +782,7 @@ class Leases:
         while (account := candidates.best(demand.home)) is not None:
             node = self._nodes[account.node_id]
             idle = node.idle_workers.get(pool)
-            if self._kept.get(account, kind) != kind:
+            if self._is_kept_from(kind, request, account):
                 pass
             elif idle is None and node.is_failing(pool):
                 self._postpone_start(node, pool)
@@ -776,7 +795,7 @@ class Leases:
             return False
         candidates.used(account)
         self._late.discard(kind)
-        if account in self._kept:
+        if (kept := self._kept.get(account)) is not None and kept.what == kind:
             self._unkeep(account)
         self._take_turn(kind, demand)
         if idle is not None:
@@ -806,9 +825,9 @@ class Leases:
         """Nothing of that kind waits any more."""
         self._unkeep_all(kind)
 
-    def _reopen(self, account: Account) -> None:
+    def _reopen(self, account: Account, given_back: Iterable[str]) -> None:
         """Something is free there that was not: who waits may try it again."""
-        self._flowing.add(account)
+        self._flowing.setdefault(account, set()).update(given_back)
         self._has_more_room = True
         for candidates in self._candidates.values():
             candidates.reopen(account)
@@ -848,7 +867,7 @@ class Leases:
         """What was set aside is free again."""
         self._nodes[promise.account.node_id].promises.remove(promise)
         promise.account.resources.release(promise.allocation)
-        self._reopen(promise.account)
+        self._reopen(promise.account, promise.allocation.request)
 
     def _wait_again(self, demand: Demand) -> None:
         """Put what was promised back among what waits, first of its kind."""
@@ -981,7 +1000,7 @@ class Leases:
             account, allocation = worker.holding()
             # `release` knows whether its CPU was given up
             account.resources.release(allocation)
-            self._reopen(account)
+            self._reopen(account, allocation.request)
         worker.account = worker.allocation = None
         worker.is_blocked = False
 
