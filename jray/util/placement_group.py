@@ -96,7 +96,6 @@ def placement_group(
     Raises ValueError for bundles, strategies and lifetimes that cannot be, RaySystemError if there is a group of that
     name in the namespace, NotImplementedError for nodes chosen by label.
     """
-    client = current.client or current.require()
     if topology_strategy is not None:
         if strategy is not None:
             raise ValueError(
@@ -127,6 +126,7 @@ def placement_group(
         )
     if not isinstance(name, str):
         raise TypeError(f"The name of a placement group must be a string, not {name!r}.")
+    client = current.client or current.require()  # which may start a cluster: not for a call that is wrong
     group_id = client.groups.create(GroupPlan(bundles, chosen, name, is_detached=lifetime == "detached"))
     specs = [{resource: float(quantity) for resource, quantity in bundle.items()} for bundle in bundles]
     return PlacementGroup(PlacementGroupID(group_id), specs)
