@@ -120,6 +120,7 @@ def launch(
         "eager_zygote": "numpy" in sys.modules,
         "keep_fd": _OWNER_FD,
         "owner_fd": _OWNER_FD,
+        "head_address": None,
         "owner_pid": os.getpid(),
         "sys_path": sys.path,
     }
