@@ -54,7 +54,7 @@ LAYERS = [
     {"jray.job_config", "jray.types", "jray.runtime_env", "jray.cloudpickle", "jray._private"},
     {"jray.runtime_context", "jray.session"},
     {"jray.api"},
-    {"jray.util", "jray.testing"},
+    {"jray.util", "jray.testing", "jray.cluster_utils"},
     {"jray.experimental"},
     {"jray.compat"},
     {"jray.notebook"},

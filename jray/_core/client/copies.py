@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from jray._core.refs import ObjectRef
 from jray._core.specs import Location
 from jray._core.wire import messages
-from jray.exceptions import ObjectStoreFullError, OutOfDiskError, RaySystemError
+from jray.exceptions import GetTimeoutError, ObjectStoreFullError, OutOfDiskError, RaySystemError
 
 if TYPE_CHECKING:
     from jray._core.client.core import CoreClient
@@ -17,33 +21,62 @@ class ObjectLost(Exception):  # noqa: N818 -- an answer, to be handled by whoeve
     """The bytes of an object cannot be had; the text says why."""
 
 
+class CopyInUse:
+    """A copy that this process reads: what its views keep alive, and whose death tells the node."""
+
+    __slots__ = ("__weakref__", "_on_end", "here", "place", "ref")
+
+    def __init__(
+        self,
+        ref: ObjectRef[Any],
+        place: Location,
+        here: Location,
+        on_end: Callable[[ObjectRef[Any]], None],
+    ) -> None:
+        self.ref = ref
+        self.place = place  #: where the object is
+        self.here = here  #: where the copy is
+        self._on_end = on_end
+
+    def __del__(self) -> None:
+        self._on_end(self.ref)
+
+
 class NearCopies:
-    """Asks for copies, and gives them back once their refs are gone."""
+    """Asks for copies, and tells the node when the last view of one is gone."""
 
     def __init__(self, client: CoreClient) -> None:
         self._client = client
-        #: object -> (where it is, where its copy is)
-        self._places: dict[bytes, tuple[Location, Location]] = {}
-        #: objects that we are readers of, as our node knows
-        self._asked: set[bytes] = set()
+        self._in_use: WeakValueDictionary[bytes, CopyInUse] = WeakValueDictionary()
+        #: what finalizers left to be told: the copies of these are read no more
+        self.ended: deque[ObjectRef[Any]] = deque()
 
-    def near(self, ref: ObjectRef[Any], place: Location) -> Location:
-        """Return where on this node the bytes are; blocks until they are there.
+    def near(self, ref: ObjectRef[Any], place: Location, deadline: float | None) -> CopyInUse:
+        """Return the copy on this node of bytes that are on another; blocks until it is there.
 
-        Raises ObjectLost if they cannot be had; ObjectStoreFullError and the like if they have no room here.
+        Raises GetTimeoutError at *deadline*, by when the copy may still be on its way; ObjectLost if they cannot be
+        had; ObjectStoreFullError and the like if they have no room here.
         """
-        known = self._places.get(ref._id)
-        if known is not None and known[0] == place:
-            return known[1]
+        known = self._in_use.get(ref._id)
+        if known is not None and known.place == place:
+            return known
         client = self._client
-        # first: interrupted later, the copy is given back with the ref all the same
-        self._asked.add(ref._id)
-        answer = client.node.request_within(None, client.wait_blocking, messages.PULL, ref._id, place)
-        kind, told = answer[0]
+        left = None if deadline is None else max(0.0, deadline - monotonic())
+        kind = told = None
+        try:
+            answer = client.node.request_within(left, client.wait_blocking, messages.PULL, ref._id, place)
+            if not answer:
+                raise GetTimeoutError(
+                    f"Get timed out: {ref!r} is still on its way from the node {place.node.hex()}. Get it again later."
+                )
+            kind, told = answer[0]
+        finally:
+            if kind is None:  # each pull is given back once, whatever comes of it
+                client.node.tell(messages.DONE_READING, [ref._id])
         if kind == "here":
-            self._places[ref._id] = (place, told)
-            near: Location = told
-            return near
+            found = CopyInUse(ref, place, told, self._note_end)
+            self._in_use[ref._id] = found
+            return found
         if kind == "full":
             raise ObjectStoreFullError(**told)
         if kind == "disk":
@@ -52,17 +85,19 @@ class NearCopies:
             raise ObjectLost(told)
         raise RaySystemError(f"the object {ref._id.hex()} cannot be brought to this node: {told}")
 
-    def node_gone_locked(self, node_id: bytes) -> None:
-        """A node is lost: of what it had our node may have copies, but which of them are still good it must say."""
-        for ref_id in [ref_id for ref_id, (place, _) in self._places.items() if place.node == node_id]:
-            del self._places[ref_id]
+    def is_in_use(self, ref: ObjectRef[Any]) -> bool:
+        """Tell whether this process has views of a copy of that object."""
+        return ref._id in self._in_use
 
-    def dropped_locked(self, ref_ids: list[bytes]) -> None:
-        """These refs are gone, and all views with them."""
-        if self._asked:
-            asked = self._asked.intersection(ref_ids)
-            if asked:
-                self._asked -= asked
-                for ref_id in asked:
-                    self._places.pop(ref_id, None)
-                self._client.node.tell(messages.DONE_READING, list(asked))
+    def _note_end(self, ref: ObjectRef[Any]) -> None:
+        # A finalizer may run anywhere, also with the lock held: leave it for housekeeping.
+        self.ended.append(ref)
+        self._client.pump.nudge()
+
+    def tell_ended(self) -> None:
+        """Tell the node which copies are read no more."""
+        done = []
+        while self.ended:
+            done.append(self.ended.popleft()._id)
+        if done:
+            self._client.node.tell(messages.DONE_READING, done)

@@ -180,7 +180,6 @@ class CoreClient:
                 Output(m[1], OutputKind.NOTICE, m[2], None, "jray", 0, "")
             ),
             messages.CLIENT_GONE: lambda _, m: objects.on_client_gone(m[1], m[2]),
-            messages.NODE_GONE: lambda _, m: objects.on_node_gone(m[1]),
             messages.LOW_MEMORY: lambda _, m: leasing.on_low_memory(m[1], m[2]),
             messages.SPILL_ASK: lambda _, m: self.spiller.on_ask(*m[1:]),
             messages.SPILL_MOVE: lambda _, m: self.spiller.on_move(*m[1:]),
@@ -380,7 +379,7 @@ class CoreClient:
                             alarm.set_locked(self.objects)
                     if ref._state == PENDING:
                         self.wait_value(ref, deadline, alarm)
-                values.append(ref._data if ref._state == ATOM else value(ref))
+                values.append(ref._data if ref._state == ATOM else value(ref, deadline))
         finally:
             if alarm is not None:
                 with self.lock:
@@ -634,6 +633,8 @@ class CoreClient:
                 gathering, self.gathering = self.gathering, []
                 for actor in gathering:
                     actor.flush()
+        if self.objects.copies.ended:
+            self.objects.copies.tell_ended()
         if self.objects.dropped:
             self.objects.drain_dropped()
         if self.worker is not None:

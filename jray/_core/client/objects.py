@@ -120,10 +120,11 @@ class ObjectTable:
 
     # -- values -----------------------------------------------------------------------------------
 
-    def value(self, ref: ObjectRef[Any]) -> Any:
+    def value(self, ref: ObjectRef[Any], deadline: float | None = None) -> Any:
         """Return the value of a ref that has one, or raise its error.
 
-        Takes no lock where the bytes are on this node; else blocks until they are, or until a lost object is there again.
+        Takes no lock where the bytes are on this node; else blocks until they are, or until a lost object is there
+        again; GetTimeoutError if that takes longer than until *deadline*.
         """
         state, data = ref._state, ref._data
         if state == ATOM:
@@ -133,10 +134,11 @@ class ObjectTable:
         client = self._client
         while state in (STORED, PENDING):
             if state == PENDING:
-                client.wait_value(ref, None)
+                client.wait_value(ref, deadline)
             elif data[0] != client.node_id:
                 try:
-                    return self._load(ref, client.arena.read(*self.copies.near(ref, data)[1:4], ref))
+                    copy = self.copies.near(ref, data, deadline)
+                    return self._load(ref, client.arena.read(*copy.here[1:4], copy))
                 except ObjectLost as lost:
                     client.recovery.lost(ref, data, str(lost))
             else:
@@ -151,7 +153,7 @@ class ObjectTable:
                     return self._load(ref, view)
             state, data = ref._state, ref._data
         if state in (INLINE, ATOM):  # a lost object whose task was run again
-            return self.value(ref)
+            return self.value(ref, deadline)
         raise self.error(ref)
 
     def _load(self, ref: ObjectRef[Any], data: bytes | memoryview) -> Any:
@@ -218,7 +220,8 @@ class ObjectTable:
                 if ref._owner is not None or ref._state not in {ATOM, INLINE, STORED}:
                     continue
                 if ref._state == STORED:
-                    if id(ref) in viewed or id(ref) in needed or ref._id in self._lent:
+                    is_read = id(ref) in viewed or self.copies.is_in_use(ref)
+                    if is_read or id(ref) in needed or ref._id in self._lent:
                         self._freed[ref._id] = ref._data.node
                     else:
                         gone[ref._data.node].append(ref._id)
@@ -397,7 +400,6 @@ class ObjectTable:
         """Do what the finalizers of refs left to be done."""
         freed: defaultdict[bytes, list[bytes]] = defaultdict(list)
         orphans: list[bytes] = []
-        unread: list[bytes] = []
         released: dict[str, list[bytes]] = defaultdict(list)
         with self._client.lock:
             while self.dropped:
@@ -407,9 +409,6 @@ class ObjectTable:
                 known = self._known.get(ref_id)
                 if known is not None and known() is None:
                     del self._known[ref_id]
-                    known = None
-                if known is None:
-                    unread.append(ref_id)
                 self._client.spiller.dropped_locked(ref_id)
                 if owner is None:
                     self._client.recovery.dropped_locked(ref_id)
@@ -430,7 +429,6 @@ class ObjectTable:
                     self._client.node.tell(messages.ACTOR_RELEASED, self.actor_of.pop(ref_id))
             if orphans:
                 self._client.node.tell(messages.DROPPED, orphans)
-            self.copies.dropped_locked(unread)
             self._tell_freed(freed)
             if released:
                 self._release_locked(released)
@@ -472,11 +470,6 @@ class ObjectTable:
                         self._orphaned.add(ref._id)
                     self.resolve_locked(ref, ERROR, OwnerDiedError(ref._id.hex(), owner_address=address))
             self._client.node.tell(messages.HOLDS, number, held)
-
-    def on_node_gone(self, node_id: bytes) -> None:
-        """A node is lost, and what its store held: whoever wants some of it finds out, and has it made again."""
-        with self._client.lock:
-            self.copies.node_gone_locked(node_id)
 
     def _lost_owner_locked(self, owner: str) -> None:
         for known in list(self._known.values()):

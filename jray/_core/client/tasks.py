@@ -16,7 +16,7 @@ from jray._core.engine import FunctionPlan
 from jray._core.environments import normalize
 from jray._core.options import check_supported
 from jray._core.placement import placement
-from jray._core.refs import ERROR, PENDING, ObjectRef
+from jray._core.refs import ERROR, PENDING, STORED, ObjectRef
 from jray._core.specs import FunctionTemplate
 from jray._core.wire import messages
 
@@ -156,6 +156,8 @@ class TaskSubmitter:
             if ref._state == ERROR:
                 client.outcomes.fail_by_argument(task, ref)
                 return None
+            if ref._state == STORED:  # whoever cannot get its bytes will ask for it by its id
+                client.objects.exported(ref)
             descriptions.append((ref._state, ref._data, ref._id, client.ref_address(ref)))
         payload = task.payload
         if isinstance(payload, ObjectRef):

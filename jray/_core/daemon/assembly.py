@@ -58,7 +58,7 @@ def assemble(
     strangers: Mapping[int, Callable[[Connection, Message], object]] = MappingProxyType({}),
 ) -> Assembly:
     """Put a node together.  `fail(text)` is called when it can do nothing any more."""
-    node_id = os.urandom(28)
+    node_id = bytes.fromhex(settings["node_id"])
     resources = ResourceSet(settings["resources"])
     cpus = max(1, resources.get("CPU") // 10_000)
     store = Store(

@@ -54,6 +54,8 @@ class HeadDaemon:
             host.accept(owner, is_owner=True)
         self._write_card()
         settings = self._settings
+        if settings["tells_ready"]:
+            host.tell_ready()
         directories = ("session_dir", "card_dir", "store_dir", "spill_dir")
         for base in {os.path.dirname(settings[name]) for name in directories}:
             sweep(base)  # what was left by heads that could not clean up

@@ -52,6 +52,7 @@ class NodeDaemon:
         host = self._node.host
         host.number_from(number)
         self._listener = Listener(self._settings["address"], self._reactor, host.accept)
+        host.tell_ready()
         for name in ("session_dir", "store_dir", "spill_dir"):
             sweep(os.path.dirname(self._settings[name]))
 

@@ -10,6 +10,7 @@ object is freed or its room is needed; what somebody reads stays until he does n
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable
 
 
@@ -19,7 +20,8 @@ class _Copy:
     is_here: bool = False
     #: the object is freed: the copy goes with its last reader
     is_doomed: bool = False
-    readers: set[int] = dataclasses.field(default_factory=set)
+    #: how often each client has asked for it and not given it back
+    readers: Counter[int] = dataclasses.field(default_factory=Counter)
     #: (client, request) of those who wait for it
     waiting: list[tuple[int, int]] = dataclasses.field(default_factory=list)
 
@@ -40,7 +42,7 @@ class Copies:
         if copy is None:
             copy = _Copy(size)
         self._copies[object_id] = copy
-        copy.readers.add(client)
+        copy.readers[client] += 1
         if not copy.is_here:
             copy.waiting.append((client, request))
         return answer
@@ -57,21 +59,26 @@ class Copies:
         return self._copies.pop(object_id).waiting
 
     def released(self, client: int, object_ids: Iterable[bytes]) -> list[bytes]:
-        """A client reads these no more; return those to be dropped now."""
+        """A client gives back one reading of each; return those to be dropped now."""
         gone = []
         for object_id in object_ids:
             copy = self._copies.get(object_id)
-            if copy is not None:
-                copy.readers.discard(client)
+            if copy is not None and copy.readers[client]:
+                copy.readers[client] -= 1
+                if not copy.readers[client]:
+                    del copy.readers[client]
                 if self._is_over(copy):
                     gone.append(object_id)
         return self._dropped(gone)
 
     def client_gone(self, client: int) -> list[bytes]:
         """A client ended; return the copies to be dropped now."""
-        for copy in self._copies.values():
+        gone = []
+        for object_id, copy in self._copies.items():
             copy.waiting = [entry for entry in copy.waiting if entry[0] != client]
-        return self.released(client, list(self._copies))
+            if copy.readers.pop(client, 0) and self._is_over(copy):
+                gone.append(object_id)
+        return self._dropped(gone)
 
     def freed(self, object_ids: Iterable[bytes]) -> list[bytes]:
         """Objects are freed; return those whose copies are to be dropped now."""

@@ -73,6 +73,8 @@ class Host:
         self._numbers = itertools.count(1)
         self.clients: dict[int, LocalClient] = {}
         self.is_stopping = False
+        #: to the process that started this one, and with whose end it ends
+        self._owner: Connection | None = None
         spilling, orphans, transfers = service.spilling, service.orphans, service.transfers
         #: what concerns the store, by the number of who says so
         self._handlers: dict[int, Callable[[int, Message], object]] = {
@@ -114,7 +116,12 @@ class Host:
         """Take a connection of somebody who has yet to say who it is."""
         connection = Connection(sock, self._reactor, self._handle, self._closed)
         if is_owner:
-            connection.known.add("owner")
+            self._owner = connection
+
+    def tell_ready(self) -> None:
+        """Tell the process that started this one that it may be used."""
+        if self._owner is not None:
+            self._owner.send((messages.READY,))
 
     def _handle(self, connection: Connection, message: Message) -> None:
         client: LocalClient | None = connection.peer
@@ -159,7 +166,7 @@ class Host:
             self._head.client_left(client.number)
             if client.worker_id is not None:
                 self._disconnected(client.worker_id)
-        if "owner" in connection.known:
+        if connection is self._owner:
             self._on_owner_gone()
 
     def _to_store(self, sender: int, node_id: bytes, message: Message) -> None:
@@ -223,8 +230,6 @@ class Host:
 
     def node_gone(self, node_id: bytes) -> None:
         self.service.transfers.node_gone(node_id)
-        for client in list(self.clients.values()):
-            client.connection.send((messages.NODE_GONE, node_id))
 
     def ask(self, number: int, question: str, arguments: tuple[Any, ...]) -> None:
         answers: dict[str, Callable[..., Any]] = {

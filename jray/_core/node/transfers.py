@@ -26,6 +26,7 @@ from jray._core.node.spilling import SpillService
 from jray._core.specs import Location
 from jray._core.store.arena import Store
 from jray._core.store.ledger import Block
+from jray._core.store.segment import Segment
 from jray._core.store.spill import spill_path
 from jray._core.wire import messages
 from jray._core.wire.connection import Connection, Message, connect, send_frame
@@ -36,6 +37,7 @@ _MOST_FETCHERS = 4
 #: a transfer of which nothing comes for so long has failed
 _STALLED_S = 60.0
 _STEP_BYTES = 8 * 1024 * 1024
+_BUFFER_BYTES = 1024 * 1024
 _SOCKET_BYTES = 4 * 1024 * 1024
 
 
@@ -236,9 +238,11 @@ class TransferService:
         segment = self._store.segment(block.segment)
         if block.is_fresh:
             segment.reserve(block.offset, block.size or 1)
-        segment.populate(block.offset, block.size)
-        with segment.view(block.offset, block.size) as target:
-            _receive_into(sock, target)
+            _receive_fresh(sock, segment, block)
+        else:
+            segment.populate(block.offset, block.size)
+            with segment.view(block.offset, block.size) as target:
+                _receive_into(sock, target)
         sock.sendall(b"\1")
         verdict = bytearray(1)
         _receive_into(sock, memoryview(verdict))
@@ -300,3 +304,14 @@ def _receive_into(sock: socket.socket, target: memoryview) -> None:
         if not count:
             raise _Failed("the connection broke")
         done += count
+
+
+def _receive_fresh(sock: socket.socket, segment: Segment, block: Block) -> None:
+    """Take the bytes by way of a buffer that fits into the cache: writing is far quicker to fresh pages than mapping."""
+    buffer = memoryview(bytearray(min(_BUFFER_BYTES, block.size)))
+    done = 0
+    while done < block.size:
+        part = buffer[: block.size - done]
+        _receive_into(sock, part)
+        segment.write_reserved(block.offset + done, part)
+        done += len(part)

@@ -82,7 +82,7 @@ LOW_MEMORY = 67  #: lease number, MemoryReport: that worker is about to be ended
 SPILL_ASK = 65  #: node id, round, bytes: what can go to disk? answered by SPILL_OFFER
 SPILL_MOVE = 66  #: node id, round, [(place, object id, segment, offset, file, offset in it)...]; answered by SPILL_MOVED
 
-NODE_GONE = 71  #: node id: what its store held is lost
+READY = 75  #: (to the process that started it, if nothing else is said to that) clients may come
 TO_STORE = (
     72  #: node id, message: what the sender says (FREE, SPILL_OFFER, SPILL_MOVED) is for that node's store
 )
