@@ -272,6 +272,21 @@ def test_half_of_the_nearest_node_is_used_before_others(nodes: Nodes, bench: Ben
     jray.get(refs)
 
 
+@pytest.mark.sentences("S59")
+def test_tasks_go_to_their_large_arguments(nodes: Nodes) -> None:
+    nodes.add("a")
+    made = fill.options(**on("a")).remote(1.0)
+    jray.wait([made], fetch_local=False)
+
+    @jray.remote
+    def near(values: Any) -> str:
+        assert values.sum() == LARGE // 8
+        return jray.get_runtime_context().get_node_id()
+
+    assert jray.get(near.remote(made)) == nodes.id_of("a")
+    assert jray.get(near.remote(jray.put(np.ones(LARGE // 8)))) == nodes.id_of("head")
+
+
 @pytest.mark.sentences("S60")
 def test_spread_uses_all_nodes(nodes: Nodes, bench: Bench) -> None:
     nodes.add("a", num_cpus=4)

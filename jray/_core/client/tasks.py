@@ -85,19 +85,22 @@ class TaskSubmitter:
                 task, pack(args, kwargs, client.config.inline_limit_bytes, client.objects.put_serialized)
             )
         result = self.make_refs(task, template.num_returns)
-        machine = template.queue.machine
+        queue = template.queue
         with client.lock:
             self.pending[number] = task
             template.tally.submitted += 1
             if client.loss is not None:
                 client.outcomes.fail(task, client.loss)
                 return result
-            if task.dependencies and not self.wait_for_dependencies(task, client.leasing.ready):
-                return result
+            if task.dependencies:
+                if not self.wait_for_dependencies(task, client.leasing.ready):
+                    return result
+                queue = client.leasing.queue_of(task)
+            machine = queue.machine
             machine.queue.append(task)
-            if not machine.may_have_room and template.queue.asked:
+            if not machine.may_have_room and queue.asked:
                 return result
-        client.leasing.dispatch_shielded(template.queue)
+        client.leasing.dispatch_shielded(queue)
         return result
 
     def attach(self, task: PendingTask, packed: PackedArguments) -> None:
