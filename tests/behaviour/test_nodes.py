@@ -18,7 +18,7 @@ from jray.exceptions import (
     OwnerDiedError,
     TaskUnschedulableError,
 )
-from jray.util import placement_group, placement_group_table, remove_placement_group
+from jray.util import placement_group, placement_group_table, remove_placement_group, state
 from jray.util.scheduling_strategies import (
     In,
     NodeAffinitySchedulingStrategy,
@@ -159,6 +159,26 @@ def test_work_goes_where_its_resources_are(nodes: Nodes) -> None:
     assert jray.get(waiting, timeout=AGAIN_S) == nodes.id_of("b")
     holder = Holder.options(**on("a")).remote()
     assert jray.get(holder.where.remote()) == nodes.id_of("a")
+
+
+@pytest.mark.only("jray", "Ray's logs come from its dashboard, which is not started here")
+def test_logs_are_read_from_the_node_that_has_them(nodes: Nodes) -> None:
+    nodes.add("a")
+
+    @jray.remote(num_cpus=0)
+    class Talker:
+        def say(self, text: str) -> str:
+            print(text, flush=True)
+            return jray.get_runtime_context().get_actor_id()
+
+    talker = Talker.options(**on("a")).remote()
+    actor_id = jray.get(talker.say.remote("said far away"))
+    wait_until(
+        lambda: "said far away" in "".join(state.get_log(actor_id=actor_id)), what="its log has what it said"
+    )
+    assert state.list_logs(node_id=nodes.id_of("a"))["worker_out"]
+    assert "node.log" in state.list_logs(node_id=nodes.id_of("a"))["internal"]
+    assert "head.log" in state.list_logs()["internal"]
 
 
 # -- objects between nodes ------------------------------------------------------------------------

@@ -51,6 +51,16 @@ class ClusterView:
         """Return what each node tells of its store, by the node's id."""
         return dict(self._client.ask("store")[0])
 
+    def log_names(self, node_id: str) -> list[str]:
+        """Return the names of the log files of a node."""
+        answers, _ = self._client.ask("log_names", bytes.fromhex(node_id))
+        return answers[0][1] if answers else []
+
+    def log_piece(self, node_id: str, name: str, start: int) -> bytes | None:
+        """Return what a log file of a node has from *start* on, or a first part of it; None: there is no such file."""
+        answers, _ = self._client.ask("log_piece", bytes.fromhex(node_id), name, start)
+        return answers[0][1] if answers else None
+
     def rows(
         self,
         kind: str,

@@ -21,6 +21,8 @@ from jray._core.wire.connection import Message
 
 #: questions that the nodes answer, each for itself
 _OF_NODES = {"store", "adopt"}
+#: ... and those that one node answers, whose id is the first argument
+_OF_ONE_NODE = {"log_names", "log_piece"}
 #: of nodes and of clients that have ended so many are remembered, the latest
 _REMEMBERED = 1000
 
@@ -218,7 +220,11 @@ class ClusterService:
             self._gather(client, request, (messages.CANCEL_TASKS, *arguments), patience_s)
             return
         if question in _OF_NODES:
-            self._gather_from_nodes(client, request, question, arguments, patience_s)
+            self._gather_from_nodes(client, request, question, arguments, list(self._nodes.values()))
+            return
+        if question in _OF_ONE_NODE:
+            one = self._nodes.get(arguments[0])
+            self._gather_from_nodes(client, request, question, arguments[1:], [] if one is None else [one])
             return
         own: dict[str, Callable[..., Any]] = {
             "nodes": self._node_rows,
@@ -246,13 +252,21 @@ class ClusterService:
             self._send(asked, (question[0], number, *question[1:]))
 
     def _gather_from_nodes(
-        self, client: ClientFacts, request: int, question: str, arguments: tuple[Any, ...], timeout_s: float
+        self,
+        client: ClientFacts,
+        request: int,
+        question: str,
+        arguments: tuple[Any, ...],
+        nodes: list[NodeRecord],
     ) -> None:
-        """Put a question to all nodes; the answer is a list of (node id, its answer), and of those that are silent."""
-        deadline_s = time.monotonic() + timeout_s
-        parties = {_party(node_id) for node_id in self._nodes}
+        """Put a question to nodes; the answer is a list of (node id, its answer), and of those that are silent."""
+        if not nodes:
+            self._reply(client, request, ([], []))
+            return
+        deadline_s = time.monotonic() + self._config.report_timeout_s
+        parties = {_party(record.facts.node_id) for record in nodes}
         number = self._gatherings.begin(client.number, request, parties, deadline_s)
-        for record in list(self._nodes.values()):
+        for record in nodes:
             record.node.ask(number, question, arguments)
 
     def _told(self, number: int, party: int, answer: Any) -> None:

@@ -235,6 +235,8 @@ class Host:
         answers: dict[str, Callable[..., Any]] = {
             "store": self.service.store_row,
             "adopt": self.service.transfers.adopt,
+            "log_names": self.service.log_names,
+            "log_piece": self.service.log_piece,
         }
         self._head.told(number, self.node_id, answers[question](*arguments))
 

@@ -17,6 +17,9 @@ from jray._core.ports import Head, WorkerOrder
 from jray._core.specs import ExitCause, MemoryReport
 from jray._core.store.arena import Store
 
+#: of a log file so much is sent at once
+_LOG_PIECE_BYTES = 1024 * 1024
+
 
 class NodeService:
     """Workers and store.  It knows nothing of resources: who may use which worker is the head's to say."""
@@ -97,6 +100,21 @@ class NodeService:
             f"{report.threshold:.0%}.",
             report,
         )
+
+    def log_names(self) -> list[str]:
+        """Return the names of the node's log files."""
+        return sorted(os.listdir(f"{self._session_dir}/logs"))
+
+    def log_piece(self, name: str, start: int) -> bytes | None:
+        """Return what a log file has from *start* on, or a first part of it; None: there is no such file."""
+        if os.path.basename(name) != name:
+            return None
+        try:
+            with open(f"{self._session_dir}/logs/{name}", "rb") as file:
+                file.seek(start)
+                return file.read(_LOG_PIECE_BYTES)
+        except (FileNotFoundError, IsADirectoryError):
+            return None
 
     # -- the store --------------------------------------------------------------------------------
 
