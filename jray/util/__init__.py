@@ -13,6 +13,7 @@ from jray._core.serialization_report import find_culprits
 if TYPE_CHECKING:
     from jray.util.actor_pool import ActorPool as ActorPool
     from jray.util.executor import Executor as Executor
+    from jray.util.namespaces import notebook_namespace as notebook_namespace
     from jray.util.placement_group import get_current_placement_group as get_current_placement_group
     from jray.util.placement_group import get_placement_group as get_placement_group
     from jray.util.placement_group import placement_group as placement_group
@@ -44,6 +45,7 @@ _HOMES: dict[str, str] = {
     ),
     **dict.fromkeys(("disable_log_once_globally", "enable_periodic_logging", "log_once"), "jray.util.debug"),
     "get_node_instance_id": "jray._private.services",
+    "notebook_namespace": "jray.util.namespaces",
 }
 
 __all__ = sorted(  # noqa: PLE0605 -- a test compares it with the namespace
