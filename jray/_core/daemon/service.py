@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jray._core.config import Config
+from jray._core.daemon.keeping import Keeping
 from jray._core.head.service import HeadService
 from jray._core.machine.actors import NameTaken
 from jray._core.machine.gathering import Gathering, Gatherings
@@ -29,11 +30,17 @@ from jray._core.specs import ExitCause
 from jray._core.store.arena import Store
 from jray._core.store.spill import SpillFiles
 from jray._core.store.sweep import claim, sweep
+from jray._core.versions import own_versions
 from jray._core.wire import messages
 from jray._core.wire.connection import Connection, Listener, Message, Reactor
+from jray._heads.cards import Head
+from jray._heads.leases import Lease, write_lease
+from jray._heads.processes import ProcessId
 
 _TICK_S = 0.5
 _GRACE_S = 5.0
+#: the job of who only asks
+_NO_JOB = b"\xff\xff\xff\xff"
 #: where a zygote finds its socket
 ZYGOTE_FD = 3
 
@@ -43,7 +50,7 @@ class ClientFacts:
     """A driver or a worker, living or ended."""
 
     number: int
-    kind: str  #: "driver" or "worker"
+    kind: str  #: "driver", "worker", or "observer", which only asks
     address: str
     pid: int
     job_id: bytes
@@ -116,6 +123,12 @@ class Daemon:
             max_starting=max(4, cpus),
             soft_limit=cpus,
         )
+        #: what ends a head that no driver owns
+        self._keeping: Keeping | None = None
+        if settings["owner_pid"] is None:
+            self._keeping = Keeping(
+                settings["card_dir"], settings["idle_timeout_s"], self._reactor, self._end
+            )
         self.head = HeadService(self._send, self.node)
         self.node.cluster = self.head
         self._handlers: dict[int, Callable[[Any, Message], object]] = {
@@ -153,12 +166,13 @@ class Daemon:
     # -- the loop ---------------------------------------------------------------------------------
 
     def run(self, owner: socket.socket | None) -> None:
-        """Serve until stopped: by SIGTERM, or by the end of the driver that owns this head."""
+        """Serve until stopped: by SIGTERM, by the end of the driver that owns this head, or by `Keeping`."""
         signal.signal(signal.SIGTERM, self._stop_signal)
         listener = Listener(self._settings["address"], self._reactor, self._accept)
         if owner is not None:
             self._accept(owner, is_owner=True)
         self._write_card()
+        _tell_ready(self._settings["ready_fd"])
         directories = (
             self._session_dir, self._settings["card_dir"], self._store.directory, self._settings["spill_dir"]
         )  # fmt: skip
@@ -171,9 +185,12 @@ class Daemon:
                 idle = not self.node.leases.workers
                 deadline = self._gatherings.next_deadline_s()
                 self.node.memory.needed(self.node.leases.is_in_use)
+                keeping = self._keeping
+                if keeping is not None:
+                    keeping.advance(is_in_use=self._is_in_use())
                 moments = (
                     None if idle else next_tick, deadline, self.node.spilling.next_deadline_s(),
-                    self.node.memory.next_deadline_s(),
+                    self.node.memory.next_deadline_s(), None if keeping is None else keeping.next_deadline_s(),
                 )  # fmt: skip
                 until = min((at for at in moments if at is not None), default=None)
                 self._reactor.poll(None if until is None else max(0.0, until - time.monotonic()))
@@ -186,6 +203,8 @@ class Daemon:
                     next_tick = time.monotonic() + _TICK_S
                     self.node.tick()
         finally:
+            if self._keeping is not None:
+                self._keeping.close()
             listener.close()
             self._pool.close()
             self.node.spilling.close()
@@ -193,6 +212,15 @@ class Daemon:
     def _stop_signal(self, *_: object) -> None:
         self._is_stopping = True
         self._reactor.wake()
+
+    def _is_in_use(self) -> bool:
+        """Tell whether a driver is connected or a task runs; actors that wait for calls do not count."""
+        is_driven = any(client.kind == "driver" for client in self._clients.values())
+        return is_driven or self.node.leases.runs_tasks
+
+    def _end(self, why: str) -> None:
+        print(f"This head ends: {why}.", flush=True)  # noqa: T201 -- stdout is the head's log
+        self._stop_signal()
 
     def _accept(self, sock: socket.socket, *, is_owner: bool = False) -> None:
         connection = Connection(sock, self._reactor, self._handle, self._closed)
@@ -245,6 +273,8 @@ class Daemon:
         if kind == "driver":
             job = self.head.start_job(self._number, facts)
             job_id, namespace = job.job_id, job.namespace
+        elif kind == "observer":
+            job_id, namespace = _NO_JOB, ""
         else:
             job_id, namespace = facts["job_id"], facts["namespace"]
         client = ClientRecord(self._number, kind, address, pid, job_id, facts.get("worker_id"), connection)
@@ -259,6 +289,7 @@ class Daemon:
             "store_dir": self._store.directory,
             "spill_dir": self._settings["spill_dir"],
             "node_pid": os.getpid(),
+            "versions": own_versions(),
         }
         self._reply(client, request, welcome)
         if client.worker_id is not None:
@@ -320,8 +351,12 @@ class Daemon:
         A question is the kind of its message, and what that says besides its number.
         """
         deadline_s = time.monotonic() + timeout_s
-        number = self._gatherings.begin(client.number, request, set(self._clients), deadline_s)
-        for asked in list(self._clients.values()):
+        told = [asked for asked in self._clients.values() if asked.kind != "observer"]
+        if not told:
+            self._reply(client, request, ([], []))
+            return
+        number = self._gatherings.begin(client.number, request, {asked.number for asked in told}, deadline_s)
+        for asked in told:
             asked.connection.send((question[0], number, *question[1:]))
 
     def _told(self, client: ClientRecord, message: Message) -> None:
@@ -338,7 +373,8 @@ class Daemon:
 
     def _client_rows(self) -> list[dict[str, Any]]:
         """Return a row for each driver and worker, living or lately ended, with Ray's keys."""
-        return [self._client_row(client) for client in (*self._clients.values(), *self._ended)]
+        everybody = (*self._clients.values(), *self._ended)
+        return [self._client_row(client) for client in everybody if client.kind != "observer"]
 
     def _client_row(self, client: ClientFacts) -> dict[str, Any]:
         is_alive = client.number in self._clients
@@ -435,21 +471,25 @@ class Daemon:
 
     def _write_card(self) -> None:
         """Write head.json, by which other programs of this user find the head."""
-        settings = self._settings
-        card = {
-            "session": os.path.basename(self._session_dir),
-            "pid": os.getpid(),
-            "start_time": _start_time(),
-            "address": settings["address"],
-            "num_cpus": ResourceSet(settings["resources"]).to_floats().get("CPU", 0),
-            "owner_pid": settings["owner_pid"],
-            "python": sys.executable,
-            "created_s": time.time(),
-        }
-        path = f"{settings['card_dir']}/head.json"
-        with open(path + ".new", "w", encoding="utf-8") as file:
-            json.dump(card, file)
-        os.replace(path + ".new", path)
+        settings, own = self._settings, ProcessId.own()
+        if settings["lease"] is not None:
+            write_lease(settings["card_dir"], Lease.from_json(settings["lease"]))
+        Head(
+            session=os.path.basename(self._session_dir),
+            pid=own.pid,
+            start_time=own.start_time,
+            address=settings["address"],
+            session_dir=self._session_dir,
+            store_dir=settings["store_dir"],
+            spill_dir=settings["spill_dir"],
+            num_cpus=ResourceSet(settings["resources"]).to_floats().get("CPU", 0),
+            owner_pid=settings["owner_pid"],
+            started_by=settings["started_by"],
+            idle_timeout_s=settings["idle_timeout_s"],
+            python=sys.executable,
+            created_s=time.time(),
+            folder=settings["card_dir"],
+        ).write()
 
     def close(self) -> None:
         """Remove everything this head has on disk and in shared memory."""
@@ -524,7 +564,11 @@ def _log_to(path: str) -> None:
     os.close(log)
 
 
-def _start_time() -> int:
-    """Return when this process started, in the kernel's ticks: with the pid it names one process for ever."""
-    with open("/proc/self/stat", "rb") as file:
-        return int(file.read().rsplit(b")", 1)[1].split()[19])
+def _tell_ready(fd: int | None) -> None:
+    """Tell who started a head that stays that it can be used, by the path of its socket."""
+    if fd is not None:
+        try:
+            os.write(fd, b"ready")
+        except BrokenPipeError:  # the starter did not wait
+            pass
+        os.close(fd)

@@ -1,0 +1,98 @@
+"""Owns what keeps a head without an owner alive: looks at its users, and at the process that holds its lease."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+
+from jray._core.machine.lifetime import Lifetime
+from jray._core.wire.connection import Reactor
+from jray._heads.leases import Lease, read_lease
+
+#: how often the holder of the lease is looked at where the kernel cannot tell of its end
+_LOOK_S = 2.0
+
+
+class Keeping:
+    """Call `advance` after each poll, and at `next_deadline_s`; it calls `end(why)` once the head's time is over.
+
+    The lease is read at the first `advance`, and again after each SIGHUP.
+    """
+
+    def __init__(
+        self, folder: str, idle_timeout_s: float | None, reactor: Reactor, end: Callable[[str], None]
+    ) -> None:
+        self._folder = folder
+        self._reactor = reactor
+        self._end = end
+        self._lifetime = Lifetime(idle_timeout_s, time.monotonic())
+        self._lease: Lease | None = None
+        #: readable once the holder has ended
+        self._holder_fd: int | None = None
+        self._next_look_s: float | None = None
+        self._is_changed = True
+        signal.signal(signal.SIGHUP, self._changed)
+
+    def _changed(self, *_: object) -> None:
+        self._is_changed = True
+        self._reactor.wake()
+
+    def next_deadline_s(self) -> float | None:
+        moments = (self._lifetime.next_deadline_s(), self._next_look_s)
+        return min((at for at in moments if at is not None), default=None)
+
+    def advance(self, *, is_in_use: bool) -> None:
+        """Take note of what has changed, and end the head if that is due."""
+        if self._is_changed:
+            self._is_changed = False
+            self._read()
+        now_s = time.monotonic()
+        if self._next_look_s is not None and now_s >= self._next_look_s:
+            self._look()
+        self._lifetime.used(now_s, is_in_use=is_in_use)
+        why = self._lifetime.reason_to_end(now_s)
+        if why is not None:
+            self._end(why)
+
+    def close(self) -> None:
+        self._next_look_s = None
+        if self._holder_fd is not None:
+            self._reactor.remove(self._holder_fd)
+            os.close(self._holder_fd)
+            self._holder_fd = None
+
+    def _read(self) -> None:
+        try:
+            lease = read_lease(self._folder)
+        except (OSError, ValueError) as error:
+            # the old one holds on: a slip of somebody's pen must not end a cluster
+            print(f"The lease in {self._folder} cannot be read: {error}", flush=True)  # noqa: T201 -- the log
+            return
+        if lease is None or lease == self._lease:
+            return
+        self.close()
+        self._lease = lease
+        self._lifetime.kept(lease.keep_s)
+        try:
+            self._holder_fd = lease.holder.watch()
+        except ProcessLookupError:
+            self._lifetime.keeper_gone(time.monotonic())
+            return
+        if self._holder_fd is None:
+            self._next_look_s = time.monotonic() + _LOOK_S
+        else:
+            self._reactor.add(self._holder_fd, select.EPOLLIN, self._holder_ended)
+
+    def _look(self) -> None:
+        assert self._lease is not None
+        if self._lease.holder.is_running():
+            self._next_look_s = time.monotonic() + _LOOK_S
+        else:
+            self._holder_ended(0)
+
+    def _holder_ended(self, _events: int) -> None:
+        self.close()
+        self._lifetime.keeper_gone(time.monotonic())
