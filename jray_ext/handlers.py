@@ -11,7 +11,8 @@ import asyncio
 import json
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from http.client import responses
+from typing import Any, NoReturn, TypeVar
 
 from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
@@ -59,20 +60,28 @@ class JrayHandler(ExtensionHandlerMixin, APIHandler):
         try:
             return await asyncio.to_thread(function, *arguments)
         except tuple(_STATUS) as error:
-            # the message goes to a log as a format, so that a % in it must stand for itself
-            raise web.HTTPError(_STATUS[type(error)], str(error).replace("%", "%%")) from error
+            return self.refuse(_STATUS[type(error)], str(error))
 
-    def read_body(self, known: set[str]) -> dict[str, Any]:
-        """Return the JSON object of the request; none is an empty one.  400 for what is none, or has other keys."""
+    def refuse(self, status: int, text: str) -> NoReturn:
+        """End the request with that status and message.
+
+        Not by HTTPError, which takes the text for a format, and shows it with each % doubled.
+        """
+        self.set_status(status)
+        self.finish(json.dumps({"message": text, "reason": responses[status]}))
+        raise web.Finish
+
+    def read_body(self, known: set[str] | None = None) -> dict[str, Any]:
+        """Return the JSON object of the request; none is an empty one.  400 for what is none, or has keys not *known*."""
         body = self.get_json_body()
         if body is None:
             return {}
         if not isinstance(body, dict):
-            raise web.HTTPError(400, f"The body is a JSON {type(body).__name__}; an object was expected.")
-        unknown = sorted(body.keys() - known) if known else []
-        if unknown:
-            raise web.HTTPError(
-                400, f"The body has {unknown}; it may have {sorted(known)}.".replace("%", "%%")
+            self.refuse(400, f"The body is a JSON {type(body).__name__}; an object was expected.")
+        unknown = sorted(body.keys() - known) if known is not None else []
+        if known is not None and unknown:
+            self.refuse(
+                400, f"The body has {', '.join(unknown)}; what it may have is {', '.join(sorted(known))}."
             )
         return body
 
@@ -98,7 +107,7 @@ class HeadsHandler(JrayHandler):
         The body may have settings of `HeadManager`, for this head alone, and "kernel_name": the kernel whose Python is
         to run it, since all processes of a cluster have the same.
         """
-        body = self.read_body(set())
+        body = self.read_body()
         command = self._command_of(body.pop("kernel_name")) if "kernel_name" in body else None
         head = await self.off_loop(self.manager.start, body, command)
         self.set_status(201)
@@ -110,9 +119,9 @@ class HeadsHandler(JrayHandler):
         try:
             argv = self.kernel_spec_manager.get_kernel_spec(str(kernel_name)).argv
         except KeyError:
-            raise web.HTTPError(400, f"There is no kernel {kernel_name!r}.".replace("%", "%%")) from None
+            self.refuse(400, f"There is no kernel {kernel_name!r}.")
         if not argv or not os.path.basename(argv[0]).startswith("python"):
-            raise web.HTTPError(400, f"The kernel {kernel_name!r} is not of Python.".replace("%", "%%"))
+            self.refuse(400, f"The kernel {kernel_name!r} is not of Python.")
         return command_of(argv[0])
 
 

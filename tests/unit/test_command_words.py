@@ -113,7 +113,7 @@ def test_yaml_says_what_json_says() -> None:
 
 def test_a_table_keeps_its_lines_and_columns() -> None:
     """Whatever a name holds; what is not there is empty, not None."""
-    rows = [{"name": "a\nb", "n": 1}, {"name": "longer", "n": None, "x": {"k": 1}}]
+    rows: list[dict[str, object]] = [{"name": "a\nb", "n": 1}, {"name": "longer", "n": None, "x": {"k": 1}}]
     assert output.table(["name", "n", "x"], rows).splitlines() == [
         "NAME    N  X",
         "a b     1",
