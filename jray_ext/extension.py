@@ -61,6 +61,6 @@ class JrayExtApp(ExtensionApp):
             self.log.error("jray could not start a head: %s", error)  # noqa: TRY400 -- the text says it all
 
     async def stop_extension(self) -> None:
-        """Let a start that is under way come to its end; heads go on without the server as long as their leases say."""
+        """Let a start that is under way come to its end; heads go on without the server for as long as is agreed."""
         if self._starting is not None:
             await self._starting

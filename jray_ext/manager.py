@@ -1,8 +1,8 @@
 """Owns what the server does with heads of this user: finds them by what they leave on disk, starts, keeps, ends them.
 
 It loads nothing of the runtime: starting and ending is the business of the command line, `python -m jray`, in a process
-of its own and by the Python of a kernel if that is another.  A head that the server keeps has a lease with the
-server's pid in it (`jray._heads.leases`), by which the server's kernels know it, and after the server's end it stays for
+of its own and by the Python of a kernel if that is another.  A head that the server keeps knows it by its pid
+(`jray._heads.keepers`), by which the server's kernels know that head, and after the server's end it stays for
 `keep_s` seconds: long enough to be taken over by the server that comes next.
 """
 
@@ -20,9 +20,9 @@ from typing import Any
 from traitlets import Dict, Float, Int, List, Unicode, default
 from traitlets.config import LoggingConfigurable
 
-from jray._heads import cards, leases
+from jray._heads import cards, keepers
 from jray._heads.cards import Head
-from jray._heads.leases import Lease
+from jray._heads.keepers import Keeper
 from jray._heads.processes import ProcessId
 
 #: what is written into the card of a head that a server has started
@@ -56,13 +56,13 @@ class KeptHead:
     """A running head, and who keeps it."""
 
     head: Head
-    lease: Lease | None
+    keeper: Keeper | None
 
     def to_record(self) -> dict[str, Any]:
-        """Return the keys of its card with their values, and `lease`: null, or an object with "pid" and "keep_s"."""
-        lease = self.lease
-        kept = None if lease is None else {"pid": lease.holder.pid, "keep_s": lease.keep_s}
-        return {**self.head.to_record(), "lease": kept}
+        """Return the keys of its card with their values, and `keeper`: null, or an object with "pid" and "keep_s"."""
+        keeper = self.keeper
+        kept = None if keeper is None else {"pid": keeper.process.pid, "keep_s": keeper.keep_s}
+        return {**self.head.to_record(), "keeper": kept}
 
 
 class HeadManager(LoggingConfigurable):
@@ -121,7 +121,7 @@ class HeadManager(LoggingConfigurable):
         found = cards.survey(self.runtime_dir)
         for path, why in found.unreadable:
             self.log.debug("No head is listed for %s: %s", path, why)
-        return [KeptHead(head, self._lease(head)) for head in found.heads]
+        return [KeptHead(head, self._keeper(head)) for head in found.heads]
 
     def head(self, session: str) -> KeptHead:
         """Return the head of a session.  Raises UnknownHeadError."""
@@ -130,17 +130,17 @@ class HeadManager(LoggingConfigurable):
                 return found
         raise UnknownHeadError(session)
 
-    def _lease(self, head: Head) -> Lease | None:
+    def _keeper(self, head: Head) -> Keeper | None:
         try:
-            return leases.read_lease(head.folder)
+            return keepers.read_keeper(head.folder)
         except (OSError, ValueError) as error:
-            self.log.warning("The lease in %s cannot be read: %s", head.folder, error)
+            self.log.warning("Who keeps the head in %s cannot be read: %s", head.folder, error)
             return None
 
     def own_heads(self) -> list[KeptHead]:
         """Return the heads that this server keeps, oldest first."""
         own = ProcessId.own()
-        return [found for found in self.heads() if found.lease is not None and found.lease.holder == own]
+        return [found for found in self.heads() if found.keeper is not None and found.keeper.process == own]
 
     # -- what is done -----------------------------------------------------------------------------------
 
@@ -181,10 +181,10 @@ class HeadManager(LoggingConfigurable):
                 f"The head of session {session} ends with the process {head.owner_pid}, which has started it by "
                 "jray.init(). To have one that stays, start it here or by `jray start --head`."
             )
-        lease = Lease(ProcessId.own(), keep_s)
-        if not leases.take(head, lease):
+        keeper = Keeper(ProcessId.own(), keep_s)
+        if not keepers.take(head, keeper):
             raise UnknownHeadError(session)
-        return KeptHead(head, lease)
+        return KeptHead(head, keeper)
 
     def stop(self, session: str) -> None:
         """End a head with all that runs on it; blocks until it is gone.  Raises UnknownHeadError, HeadCommandError."""
@@ -196,10 +196,10 @@ class HeadManager(LoggingConfigurable):
         """Keep the heads of servers that have ended, which wait for one that comes next; return them."""
         taken = []
         for found in self.heads():
-            lease = found.lease
-            if found.head.started_by == STARTED_BY and lease is not None and not lease.holder.is_running():
+            keeper = found.keeper
+            if found.head.started_by == STARTED_BY and keeper is not None and not keeper.process.is_running():
                 try:
-                    taken.append(self.keep(found.head.session, lease.keep_s))
+                    taken.append(self.keep(found.head.session, keeper.keep_s))
                 except UnknownHeadError:  # its time was over
                     continue
                 self.log.info(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -44,6 +45,9 @@ def add_timeout(parser: argparse.ArgumentParser) -> None:
 
 def find(address: str | None) -> Found:
     """Return the head that is meant.  Raises Problem if there is none."""
+    given = address or next(filter(None, map(os.environ.get, ("JRAY_ADDRESS", "RAY_ADDRESS"))), "auto")
+    if given.startswith("ray://"):
+        raise Problem(f"{given} is a Ray cluster: `ray status`, `ray list` and their kin tell of it.")
     try:
         found = find_head(address or "auto")
     except ConnectionError as error:

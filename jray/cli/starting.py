@@ -15,7 +15,7 @@ from jray._core.engine import StartOptions
 from jray._core.quantities import amount, labels, resources, size_bytes
 from jray._heads.cards import Head, runtime_dir, survey
 from jray._heads.ending import end_heads
-from jray._heads.leases import Lease
+from jray._heads.keepers import Keeper
 from jray._heads.processes import ProcessId
 from jray.cli.output import add_format, as_data, note, write
 from jray.cli.problems import Problem
@@ -175,7 +175,7 @@ def _start(options: argparse.Namespace) -> tuple[Head, str]:
             node_wanted(_start_options(options)),
             started_by=options.started_by,
             idle_timeout_s=options.idle_timeout,
-            lease=None if options.keep_with is None else Lease(options.keep_with, options.keep_for),
+            keeper=None if options.keep_with is None else Keeper(options.keep_with, options.keep_for),
             timeout_s=Config.from_environ().head_start_timeout_s,
         )
     except (ValueError, TypeError) as error:

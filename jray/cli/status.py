@@ -10,7 +10,7 @@ from typing import Any
 from jray._core.client.finding import running_heads
 from jray._core.sketch import human_size
 from jray._heads.cards import Head
-from jray._heads.leases import read_lease
+from jray._heads.keepers import read_keeper
 from jray.cli.asking import add_address, asking
 from jray.cli.output import add_format, as_data, elapsed, note, write
 
@@ -79,15 +79,15 @@ def _about(head: Head | None, address: str) -> str:
 
 def _kept(head: Head) -> list[str]:
     try:
-        lease = read_lease(head.folder)
+        keeper = read_keeper(head.folder)
     except (OSError, ValueError) as error:
-        return [f"its lease cannot be read ({error})"]
-    if lease is None:
+        return [f"who keeps it cannot be read ({error})"]
+    if keeper is None:
         return []
-    lives = "" if lease.holder.is_running() else ", which has ended"
-    if lease.keep_s is None:
-        return [f"kept by process {lease.holder.pid}{lives}"]
-    return [f"kept by process {lease.holder.pid}{lives}, and for {lease.keep_s:g} s after it"]
+    lives = "" if keeper.process.is_running() else ", which has ended"
+    if keeper.keep_s is None:
+        return [f"kept by process {keeper.process.pid}{lives}"]
+    return [f"kept by process {keeper.process.pid}{lives}, and for {keeper.keep_s:g} s after it"]
 
 
 def _used(name: str, used: float, total: float) -> str:

@@ -215,7 +215,7 @@ def _check_server_extension(_context: Context) -> Iterator[Finding]:
         "not found",
         is_ok=False,
         remedy="jupyter server extension enable --sys-prefix jray_ext, in the environment of the server; it lists "
-        "running clusters, and nothing else needs it.",
+        "and starts clusters that outlive kernels, and nothing else needs it.",
     )
 
 

@@ -341,11 +341,13 @@ def test_logs_are_named_read_and_followed(command: Command, head: Head, busy: An
 
 def test_timeline_and_health(command: Command, head: Head, busy: Any, tmp_path: Path) -> None:
     """A trace in a file; a status for scripts."""
+    assert "usage: jray timeline" in command("timeline", "--help").out
     command("timeline", f"--output={tmp_path}/trace.json")
     assert any(event["name"] == "square" for event in json.loads((tmp_path / "trace.json").read_text()))
     command("health-check")
     command("health-check", f"--address={head.session}")
-    command("health-check", "--address=nonsense", expect=1)
+    assert "'nonsense' is neither" in command("health-check", "--address=nonsense", expect=1).err
+    assert "`ray status`" in command("health-check", expect=1, RAY_ADDRESS="ray://host:10001").err
 
 
 def test_where_nothing_runs_every_question_says_so(command: Command) -> None:
@@ -390,6 +392,7 @@ def test_versions_and_help(command: Command) -> None:
     """Of the whole and of each command."""
     assert command("--version").out == f"jray, version {jray.__version__}\n"
     assert "start a head that stays" in command("--help").out
+    assert "usage: jray [-h] [--version] COMMAND" in command("--help").out
     assert command().out == command("--help").out
     assert "--idle-timeout" in command("start", "--help").out
     assert "--port" not in command("start", "--help").out

@@ -20,9 +20,9 @@ from jray._core.client.finding import find_head
 from jray._core.client.session import observe
 from jray._core.config import Config
 from jray._core.refs import current
-from jray._heads import leases
+from jray._heads import keepers
 from jray._heads.cards import Head, survey
-from jray._heads.leases import Lease
+from jray._heads.keepers import Keeper
 from jray._heads.processes import ProcessId
 from jray.util.state import list_actors
 from tests.behaviour.support import PATIENCE_S, wait_until
@@ -220,23 +220,23 @@ def test_a_head_outlives_its_keeper_for_the_time_agreed(command: Command, runtim
 
 
 def test_the_next_keeper_takes_a_head_over(command: Command) -> None:
-    """Within the time that it was to outlive the first; then it lives by the second's lease."""
+    """Within the time that it was to outlive the first; then it ends with the second."""
     with keeper() as second:
         with keeper() as first:
             head = start(command, f"--keep-with={first.pid}", "--keep-for=1000")
         found = ProcessId.of(second.pid)
         assert found is not None
-        assert leases.take(head, Lease(found, 0.0))
-        assert leases.read_lease(head.folder) == Lease(found, 0.0)
+        assert keepers.take(head, Keeper(found, 0.0))
+        assert keepers.read_keeper(head.folder) == Keeper(found, 0.0)
         assert not head.process.wait_ended(0.5)
     assert head.process.wait_ended(PATIENCE_S)
 
 
-def test_a_lease_that_cannot_be_read_ends_nothing(command: Command) -> None:
+def test_a_keeper_that_cannot_be_read_ends_nothing(command: Command) -> None:
     """The one before holds on, and the head's log says so."""
     with keeper() as process:
         head = start(command, f"--keep-with={process.pid}", "--keep-for=0")
-        (Path(head.folder) / "lease.json").write_text("{}")
+        (Path(head.folder) / "keeper.json").write_text("{}")
         head.process.signal(signal.SIGHUP)
         log = Path(head.session_dir) / "logs" / "head.log"
         wait_until(lambda: "cannot be read" in log.read_text(), what="a word in the log")

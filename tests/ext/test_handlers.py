@@ -64,7 +64,7 @@ async def test_list_has_every_running_head(write_head: WriteHead, jp_fetch: Fetc
     """Each head is listed with its whole record."""
     records = [write_head("s1"), write_head("s2")]
     response = await jp_fetch("jray", "api", "heads")
-    assert json.loads(response.body) == [record | {"lease": None} for record in records]
+    assert json.loads(response.body) == [record | {"keeper": None} for record in records]
 
 
 async def test_one_head_is_found_by_its_session(write_head: WriteHead, jp_fetch: Fetch) -> None:
@@ -72,7 +72,7 @@ async def test_one_head_is_found_by_its_session(write_head: WriteHead, jp_fetch:
     write_head("s1")
     record = write_head("s2")
     response = await jp_fetch("jray", "api", "heads", "s2")
-    assert json.loads(response.body) == record | {"lease": None}
+    assert json.loads(response.body) == record | {"keeper": None}
 
 
 async def test_unknown_session_is_404_and_named(write_head: WriteHead, jp_fetch: Fetch) -> None:
@@ -252,7 +252,7 @@ async def test_routes_lie_under_the_base_url(
     """Behind a hub the routes move with the server."""
     record = write_head("s1")
     response = await http_server_client.fetch(f"{jp_base_url}jray/api/heads", headers=jp_auth_header)
-    assert json.loads(response.body) == [record | {"lease": None}]
+    assert json.loads(response.body) == [record | {"keeper": None}]
     if jp_base_url != "/":
         with pytest.raises(HTTPClientError, match="404"):
             await http_server_client.fetch("/jray/api/heads", headers=jp_auth_header)

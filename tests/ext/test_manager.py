@@ -29,7 +29,7 @@ def test_head_is_listed_with_everything_it_says_of_itself(write_head: WriteHead)
     record = write_head("s1")
     [found] = HeadManager().heads()
     assert found.head.to_record() == record
-    assert found.to_record() == record | {"lease": None}
+    assert found.to_record() == record | {"keeper": None}
 
 
 def test_key_of_a_later_version_is_ignored(write_head: WriteHead) -> None:

@@ -109,8 +109,8 @@ def test_a_head_that_stays_is_there_for_the_kernel_after_one_that_was_killed(
         return sorted(row["kind"] for row in json.loads(jray("ps", "--format=json")))
 
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as keeper:
-        lease = (f"--keep-with={keeper.pid}", "--keep-for=0")
-        head = json.loads(jray("start", "--head", "--num-cpus=2", "--format=json", *lease))
+        kept = (f"--keep-with={keeper.pid}", "--keep-for=0")
+        head = json.loads(jray("start", "--head", "--num-cpus=2", "--format=json", *kept))
         first = make_kernel(JRAY_RUNTIME_DIR=str(runtime_dir))
         said = run(
             first,
@@ -265,7 +265,7 @@ def test_the_head_of_a_server_serves_its_kernels_through_restarts_and_the_next_s
         server.end(signal.SIGTERM)
     with Server(tmp_path / "server", **settings) as server:
         wait_until(
-            lambda: [one["lease"]["pid"] for one in server.heads()] == [server.process.pid],
+            lambda: [one["keeper"]["pid"] for one in server.heads()] == [server.process.pid],
             PATIENCE_S,
             "the same head",
         )

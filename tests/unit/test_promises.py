@@ -15,8 +15,8 @@ PROMISES = {
     "T1": "Of tasks of two cells that print 1000 lines at once, each line is under the cell that submitted it.",
     "T2": "An interrupt ends jray.get, await and %%remote at once; the cell's tasks are interrupted on their workers, "
     "those of other cells go on, and so does the head.",
-    "T3": "Of a kernel that was killed neither a process nor shared memory is left; a head that stays is kept by its lease, "
-    "with its named actors, for the next kernel; `jray ps` agrees.",
+    "T3": "Of a kernel that was killed neither a process nor shared memory is left; a head that stays is there for "
+    "the next kernel, with its named actors, as long as its keeper lives; `jray ps` agrees.",
     "T4": "The example notebooks say the same in three strict runs with JRAY_NONINTERACTIVE=1 (`make test` compares all "
     "of them), and run without it.",
     "T5": "The server extension asks for a token, XSRF and the right, under any base URL; the head that one notebook "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from jray._core.store.sweep import sweep
 from jray._heads.cards import Head, runtime_dir, survey
-from jray._heads.leases import read_lease
+from jray._heads.keepers import read_keeper
 
 #: variables that name an address, the first that is set counts; programs for Ray set Ray's
 _VARIABLES = ("JRAY_ADDRESS", "RAY_ADDRESS")
@@ -86,10 +86,10 @@ def _latest(environ: Mapping[str, str], *, takes_all: bool) -> Found:
 
 def _is_kept_by(head: Head, pid: str) -> bool:
     try:
-        lease = read_lease(head.folder)
+        keeper = read_keeper(head.folder)
     except (OSError, ValueError):  # it has just ended, or is a riddle: then it is one like others
         return False
-    return lease is not None and str(lease.holder.pid) == pid
+    return keeper is not None and str(keeper.process.pid) == pid
 
 
 def _listed(heads: list[Head]) -> str:

@@ -21,7 +21,7 @@ from jray._core.store.place import choose_place, default_capacity, disk_director
 from jray._core.store.sweep import session_directory, sweep
 from jray._core.wire.connection import check_path, socket_pair
 from jray._heads.cards import runtime_dir
-from jray._heads.leases import Lease
+from jray._heads.keepers import Keeper
 from jray.exceptions import RaySystemError
 
 _BOOT = (
@@ -108,7 +108,7 @@ def launch(wanted: NodeWanted) -> LaunchedHead:
         "ready_fd": None,
         "started_by": "jray.init",
         "idle_timeout_s": None,
-        "lease": None,
+        "keeper": None,
     }
     pid = _spawn(settings, theirs.fileno(), log)
     theirs.close()
@@ -122,7 +122,7 @@ def launch_free(
     *,
     started_by: str,
     idle_timeout_s: float | None,
-    lease: Lease | None,
+    keeper: Keeper | None,
     timeout_s: float,
 ) -> FreeHead:
     """Start a head that outlives this process; blocks until it can be joined.
@@ -139,7 +139,7 @@ def launch_free(
         "ready_fd": _GIVEN_FD,
         "started_by": started_by,
         "idle_timeout_s": idle_timeout_s,
-        "lease": None if lease is None else lease.to_json(),
+        "keeper": None if keeper is None else keeper.to_json(),
     }
     ready, theirs = os.pipe2(os.O_CLOEXEC)
     log = _make_log()

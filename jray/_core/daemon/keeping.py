@@ -1,4 +1,4 @@
-"""Owns what keeps a head without an owner alive: looks at its users, and at the process that holds its lease."""
+"""Owns what keeps a head without an owner alive: looks at its users, and at the process that is its keeper."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from collections.abc import Callable
 
 from jray._core.machine.lifetime import Lifetime
 from jray._core.wire.connection import Reactor
-from jray._heads.leases import Lease, read_lease
+from jray._heads.keepers import Keeper, read_keeper
 
-#: how often the holder of the lease is looked at where the kernel cannot tell of its end
+#: how often the keeper is looked at where the kernel cannot tell of its end
 _LOOK_S = 2.0
 
 
 class Keeping:
     """Call `advance` after each poll, and at `next_deadline_s`; it calls `end(why)` once the head's time is over.
 
-    The lease is read at the first `advance`, and again after each SIGHUP.
+    Who is the keeper is read at the first `advance`, and again after each SIGHUP.
     """
 
     def __init__(
@@ -29,9 +29,9 @@ class Keeping:
         self._reactor = reactor
         self._end = end
         self._lifetime = Lifetime(idle_timeout_s, time.monotonic())
-        self._lease: Lease | None = None
-        #: readable once the holder has ended
-        self._holder_fd: int | None = None
+        self._keeper: Keeper | None = None
+        #: readable once the keeper has ended
+        self._keeper_fd: int | None = None
         self._next_look_s: float | None = None
         self._is_changed = True
         signal.signal(signal.SIGHUP, self._changed)
@@ -59,40 +59,40 @@ class Keeping:
 
     def close(self) -> None:
         self._next_look_s = None
-        if self._holder_fd is not None:
-            self._reactor.remove(self._holder_fd)
-            os.close(self._holder_fd)
-            self._holder_fd = None
+        if self._keeper_fd is not None:
+            self._reactor.remove(self._keeper_fd)
+            os.close(self._keeper_fd)
+            self._keeper_fd = None
 
     def _read(self) -> None:
         try:
-            lease = read_lease(self._folder)
+            keeper = read_keeper(self._folder)
         except (OSError, ValueError) as error:
             # the old one holds on: a slip of somebody's pen must not end a cluster
-            print(f"The lease in {self._folder} cannot be read: {error}", flush=True)  # noqa: T201 -- the log
+            print(f"Who keeps this head cannot be read: {error}", flush=True)  # noqa: T201 -- the log
             return
-        if lease is None or lease == self._lease:
+        if keeper is None or keeper == self._keeper:
             return
         self.close()
-        self._lease = lease
-        self._lifetime.kept(lease.keep_s)
+        self._keeper = keeper
+        self._lifetime.kept(keeper.keep_s)
         try:
-            self._holder_fd = lease.holder.watch()
+            self._keeper_fd = keeper.process.watch()
         except ProcessLookupError:
             self._lifetime.keeper_gone(time.monotonic())
             return
-        if self._holder_fd is None:
+        if self._keeper_fd is None:
             self._next_look_s = time.monotonic() + _LOOK_S
         else:
-            self._reactor.add(self._holder_fd, select.EPOLLIN, self._holder_ended)
+            self._reactor.add(self._keeper_fd, select.EPOLLIN, self._keeper_ended)
 
     def _look(self) -> None:
-        assert self._lease is not None
-        if self._lease.holder.is_running():
+        assert self._keeper is not None
+        if self._keeper.process.is_running():
             self._next_look_s = time.monotonic() + _LOOK_S
         else:
-            self._holder_ended(0)
+            self._keeper_ended(0)
 
-    def _holder_ended(self, _events: int) -> None:
+    def _keeper_ended(self, _events: int) -> None:
         self.close()
         self._lifetime.keeper_gone(time.monotonic())

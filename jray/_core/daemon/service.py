@@ -34,7 +34,7 @@ from jray._core.versions import own_versions
 from jray._core.wire import messages
 from jray._core.wire.connection import Connection, Listener, Message, Reactor
 from jray._heads.cards import Head
-from jray._heads.leases import Lease, write_lease
+from jray._heads.keepers import Keeper, write_keeper
 from jray._heads.processes import ProcessId
 
 _TICK_S = 0.5
@@ -472,8 +472,8 @@ class Daemon:
     def _write_card(self) -> None:
         """Write head.json, by which other programs of this user find the head."""
         settings, own = self._settings, ProcessId.own()
-        if settings["lease"] is not None:
-            write_lease(settings["card_dir"], Lease.from_json(settings["lease"]))
+        if settings["keeper"] is not None:
+            write_keeper(settings["card_dir"], Keeper.from_json(settings["keeper"]))
         Head(
             session=os.path.basename(self._session_dir),
             pid=own.pid,
