@@ -24,6 +24,7 @@ from jray._heads import keepers
 from jray._heads.cards import Head, survey
 from jray._heads.keepers import Keeper
 from jray._heads.processes import ProcessId
+from jray.util.multiprocessing import Pool
 from jray.util.state import list_actors
 from tests.behaviour.support import PATIENCE_S, wait_until
 from tests.cluster.processes import Done, Script, left_in
@@ -131,6 +132,14 @@ def test_auto_joins_also_what_belongs_to_a_program(script: Callable[..., Script]
     assert jray.init(num_cpus=1)["address"] != address
     program.say()
     program.finish()
+
+
+def test_a_pool_joins_a_head_that_stays(command: Command) -> None:
+    """As in Ray: it starts one of its size only where there is none."""
+    head = start(command)
+    with Pool(2) as pool:
+        assert pool.map(abs, [-1, -2]) == [1, 2]
+        assert jray.get_runtime_context().gcs_address == head.address
 
 
 def test_a_session_is_an_address(command: Command) -> None:
