@@ -25,7 +25,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from jray._heads.processes import ProcessId
 
@@ -117,8 +117,7 @@ def _field(record: dict[str, Any], key: str, types: tuple[type, ...]) -> Any:
     return value
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Survey:
+class Survey(NamedTuple):
     """What there is in a runtime directory."""
 
     heads: list[Head]  #: that run, oldest first

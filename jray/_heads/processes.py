@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import select
 import signal
 import time
 from collections.abc import Iterator
-from typing import Self
+from typing import NamedTuple, Self
 
 #: how often a process is looked at where the kernel cannot tell of its end
 _LOOK_S = 0.02
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ProcessId:
+class ProcessId(NamedTuple):
     """One process, living or not."""
 
     pid: int

@@ -133,9 +133,8 @@ def test_the_end_of_a_keeper_is_noticed(
     reactor = Reactor()
     ends: list[str] = []
     before = signal.getsignal(signal.SIGHUP)
-    watched = Keeping(str(tmp_path), None, reactor, ends.append)
+    watched = Keeping(str(tmp_path), None, Keeper(process, 1000.0).to_json(), reactor, ends.append)
     try:
-        write_keeper(str(tmp_path), Keeper(process, 1000.0))
         watched.advance(is_in_use=False)
         assert (watched.next_deadline_s() is None) == is_told
         child.kill()

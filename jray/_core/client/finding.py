@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from jray._core.store.sweep import sweep
 from jray._heads.cards import Head, runtime_dir, survey
-from jray._heads.keepers import read_keeper
 
 #: variables that name an address, the first that is set counts; programs for Ray set Ray's
 _VARIABLES = ("JRAY_ADDRESS", "RAY_ADDRESS")
@@ -85,6 +84,8 @@ def _latest(environ: Mapping[str, str], *, takes_all: bool) -> Found:
 
 
 def _is_kept_by(head: Head, pid: str) -> bool:
+    from jray._heads.keepers import read_keeper  # noqa: PLC0415 -- a millisecond, where a head that stays runs
+
     try:
         keeper = read_keeper(head.folder)
     except (OSError, ValueError):  # it has just ended, or is a riddle: then it is one like others

@@ -14,15 +14,17 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jray._core.resources import ResourceSet
 from jray._core.store.place import choose_place, default_capacity, disk_directory, free_bytes
 from jray._core.store.sweep import session_directory, sweep
 from jray._core.wire.connection import check_path, socket_pair
 from jray._heads.cards import runtime_dir
-from jray._heads.keepers import Keeper
 from jray.exceptions import RaySystemError
+
+if TYPE_CHECKING:
+    from jray._heads.keepers import Keeper
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1])['sys_path']; "

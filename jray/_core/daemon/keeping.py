@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from jray._core.machine.lifetime import Lifetime
 from jray._core.wire.connection import Reactor
-from jray._heads.keepers import Keeper, read_keeper
+from jray._heads.keepers import Keeper, read_keeper, write_keeper
 
 #: how often the keeper is looked at where the kernel cannot tell of its end
 _LOOK_S = 2.0
@@ -19,13 +19,21 @@ _LOOK_S = 2.0
 class Keeping:
     """Call `advance` after each poll, and at `next_deadline_s`; it calls `end(why)` once the head's time is over.
 
-    Who is the keeper is read at the first `advance`, and again after each SIGHUP.
+    *keeper* is the text of the file that names the first one, should there be one.  That file is read at the first
+    `advance`, and again after each SIGHUP.
     """
 
     def __init__(
-        self, folder: str, idle_timeout_s: float | None, reactor: Reactor, end: Callable[[str], None]
+        self,
+        folder: str,
+        idle_timeout_s: float | None,
+        keeper: str | None,
+        reactor: Reactor,
+        end: Callable[[str], None],
     ) -> None:
         self._folder = folder
+        if keeper is not None:
+            write_keeper(folder, Keeper.from_json(keeper))
         self._reactor = reactor
         self._end = end
         self._lifetime = Lifetime(idle_timeout_s, time.monotonic())

@@ -14,10 +14,9 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jray._core.config import Config
-from jray._core.daemon.keeping import Keeping
 from jray._core.head.service import HeadService
 from jray._core.machine.actors import NameTaken
 from jray._core.machine.gathering import Gathering, Gatherings
@@ -34,8 +33,10 @@ from jray._core.versions import own_versions
 from jray._core.wire import messages
 from jray._core.wire.connection import Connection, Listener, Message, Reactor
 from jray._heads.cards import Head
-from jray._heads.keepers import Keeper, write_keeper
 from jray._heads.processes import ProcessId
+
+if TYPE_CHECKING:
+    from jray._core.daemon.keeping import Keeping
 
 _TICK_S = 0.5
 _GRACE_S = 5.0
@@ -126,8 +127,10 @@ class Daemon:
         #: what ends a head that no driver owns
         self._keeping: Keeping | None = None
         if settings["owner_pid"] is None:
+            from jray._core.daemon.keeping import Keeping  # noqa: PLC0415 -- most heads have an owner, who waits
+
             self._keeping = Keeping(
-                settings["card_dir"], settings["idle_timeout_s"], self._reactor, self._end
+                settings["card_dir"], settings["idle_timeout_s"], settings["keeper"], self._reactor, self._end
             )
         self.head = HeadService(self._send, self.node)
         self.node.cluster = self.head
@@ -472,8 +475,6 @@ class Daemon:
     def _write_card(self) -> None:
         """Write head.json, by which other programs of this user find the head."""
         settings, own = self._settings, ProcessId.own()
-        if settings["keeper"] is not None:
-            write_keeper(settings["card_dir"], Keeper.from_json(settings["keeper"]))
         Head(
             session=os.path.basename(self._session_dir),
             pid=own.pid,
@@ -517,6 +518,9 @@ def run(settings: dict[str, Any], zygote_socket: socket.socket, zygote_pid: int,
             "Set JRAY_RUNTIME_DIR to a directory that you can write."
         ) from error
     os.mkdir(f"{settings['session_dir']}/logs", 0o700)
+    starters_log = os.dup(
+        2
+    )  # what the starter reads if the head does not come up: the other goes with the session
     _log_to(f"{settings['session_dir']}/logs/head.log")
     owner_fd = settings["owner_fd"]
     owner = socket.socket(fileno=owner_fd) if owner_fd is not None else None
@@ -526,6 +530,9 @@ def run(settings: dict[str, Any], zygote_socket: socket.socket, zygote_pid: int,
             daemon.run(owner)
         finally:
             daemon.close()
+    except Exception:
+        os.write(starters_log, traceback.format_exc().encode())
+        raise
     finally:
         end_children(_GRACE_S)
         for holder in reversed(holders):
