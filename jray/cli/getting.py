@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = sorted(name for name, resource in RESOURCES.items() if resource.getter is not None)
     parser.add_argument("resource", choices=kinds, help="what kind of thing it is.")
     parser.add_argument("id", metavar="ID", help="its id, as `jray list` shows it.")
-    add_format(parser, default="yaml")
+    add_format(parser, default="yaml", has_table=True)
     add_address(parser)
     add_timeout(parser)
 

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detail", action="store_true", help="with all columns; as YAML, if no format is given."
     )
-    add_format(parser)
+    add_format(parser, has_table=True)
     add_address(parser)
     add_timeout(parser)
 

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-entries", "--n", metavar="N", type=int, help="at most so many references of a group."
     )
-    add_format(parser)
+    add_format(parser, has_table=True)
     add_address(parser)
     add_timeout(parser)
 

@@ -13,13 +13,14 @@ from typing import Any
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 
-FORMATS = ("default", "json", "yaml", "table")
+_FORMATS = ("default", "json", "yaml")
 
 
-def add_format(parser: argparse.ArgumentParser, *, default: str = "default") -> None:
-    """Add --format."""
+def add_format(parser: argparse.ArgumentParser, *, default: str = "default", has_table: bool = False) -> None:
+    """Add --format; `has_table`: "table" is one, too."""
+    choices = (*_FORMATS, "table") if has_table else _FORMATS
     parser.add_argument(
-        "--format", choices=FORMATS, default=default, help=f"how the answer is written (default: {default})."
+        "--format", choices=choices, default=default, help=f"how the answer is written (default: {default})."
     )
 
 

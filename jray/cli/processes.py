@@ -19,7 +19,7 @@ _WIDEST = 60
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    add_format(parser)
+    add_format(parser, has_table=True)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ _SUMMARIES = {"tasks": summarize_tasks, "actors": summarize_actors, "objects": s
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument("resource", choices=sorted(_SUMMARIES), help="what to count.")
-    add_format(parser)
+    add_format(parser, has_table=True)
     add_address(parser)
     add_timeout(parser)
 

@@ -518,9 +518,8 @@ def run(settings: dict[str, Any], zygote_socket: socket.socket, zygote_pid: int,
             "Set JRAY_RUNTIME_DIR to a directory that you can write."
         ) from error
     os.mkdir(f"{settings['session_dir']}/logs", 0o700)
-    starters_log = os.dup(
-        2
-    )  # what the starter reads if the head does not come up: the other goes with the session
+    # what the starter reads if the head does not come up; the log of its own goes with the session
+    starters_log = os.dup(2)
     _log_to(f"{settings['session_dir']}/logs/head.log")
     owner_fd = settings["owner_fd"]
     owner = socket.socket(fileno=owner_fd) if owner_fd is not None else None
@@ -572,7 +571,7 @@ def _log_to(path: str) -> None:
 
 
 def _tell_ready(fd: int | None) -> None:
-    """Tell who started a head that stays that it can be used, by the path of its socket."""
+    """Tell who has started a head that stays that it can be joined."""
     if fd is not None:
         try:
             os.write(fd, b"ready")
