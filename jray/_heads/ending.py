@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from jray._heads.cards import Head
-from jray._heads.processes import ProcessId, children, descendants
+from jray._heads.trees import members
 
 #: a process that was killed is gone by then, if it ever is
 _KILLED_S = 10.0
@@ -24,12 +24,14 @@ class Ended:
 
 
 def end_heads(heads: Sequence[Head], *, grace_s: float, force: bool = False) -> list[Ended]:
-    """End heads with their zygotes and workers, all at once; blocks until they are gone.
+    """End heads with their nodes, zygotes and workers, all at once; blocks until they are gone.
 
     Each is asked by SIGTERM and killed after *grace_s* seconds, or at once with *force*.
     """
-    tree = children()
-    parts = {head.pid: [ProcessId.of(pid) for pid in descendants(head.pid, tree)] for head in heads}
+    parts = {
+        head.pid: [member.process for member in members(head) if member.kind not in {"head", "driver"}]
+        for head in heads
+    }
     for head in heads:
         head.process.signal(signal.SIGKILL if force else signal.SIGTERM)
     deadline = time.monotonic() + (_KILLED_S if force else grace_s)
@@ -41,10 +43,11 @@ def end_heads(heads: Sequence[Head], *, grace_s: float, force: bool = False) -> 
             head.process.signal(signal.SIGKILL)
             has_ended, how = head.process.wait_ended(_KILLED_S), "killed"
         found.append(Ended(head, how if has_ended else "alive", 1 + len(parts[head.pid])))
-    # What was below a head ends with it: by its hand, or by a watch of its own, unless somebody has stopped it.
-    rest = [
-        part for ended in found if ended.how != "alive" for part in parts[ended.head.pid] if part is not None
-    ]
+    # What belongs to a head ends with it: by its hand, or by a watch of its own, unless somebody has stopped it.
+    rest = [part for ended in found if ended.how != "alive" for part in parts[ended.head.pid]]
+    if not force:
+        for part in rest:
+            part.wait_ended(deadline - time.monotonic())
     for part in rest:
         part.signal(signal.SIGKILL)
     deadline = time.monotonic() + _KILLED_S

@@ -7,7 +7,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from jray._heads.cards import Head
 from jray._heads.processes import ProcessId, children, descendants, started_s
@@ -24,7 +25,7 @@ _STARTING_S = 30.0
 class Member:
     """A process of jray."""
 
-    #: "head", "zygote", "worker", "child" that a task has started, "driver", or "stray", whose head is gone
+    #: "head", "node", "zygote", "worker", "child" that a task has started, "driver", or "stray", whose head is gone
     kind: str
     process: ProcessId
     session: str
@@ -32,18 +33,36 @@ class Member:
 
 
 def members(head: Head) -> list[Member]:
-    """Return the processes of a head, itself first, and its drivers; those that have just ended are left out."""
+    """Return the processes of a head, itself first, of its nodes on this machine, and its drivers.
+
+    Those that have just ended are left out.
+    """
     tree = children()
-    found = [_member("head", head.pid, head.session)]
-    for pid in tree.get(head.pid, []):
-        is_zygote = _is_ours(pid)
-        found.append(_member("zygote" if is_zygote else "child", pid, head.session))
-        for below in tree.get(pid, []):
-            is_worker = is_zygote and _is_ours(below)
-            found.append(_member("worker" if is_worker else "child", below, head.session))
-            found += [_member("child", child, head.session) for child in descendants(below, tree)]
+    found = [_member("head", head.pid, head.session), *_below(head.pid, head.session, tree)]
+    for pid in _nodes(head, tree):
+        found += [_member("node", pid, head.session), *_below(pid, head.session, tree)]
     found += [_member("driver", pid, head.session) for pid in _drivers(head)]
     return [member for member in found if member is not None]
+
+
+def _below(root: int, session: str, tree: dict[int, list[int]]) -> Iterator[Member | None]:
+    """Yield what a head or a node has started, and what that has."""
+    for pid in tree.get(root, []):
+        is_zygote = _is_ours(pid)
+        yield _member("zygote" if is_zygote else "child", pid, session)
+        for below in tree.get(pid, []):
+            is_worker = is_zygote and _is_ours(below)
+            yield _member("worker" if is_worker else "child", below, session)
+            for child in descendants(below, tree):
+                yield _member("child", child, session)
+
+
+def _nodes(head: Head, tree: dict[int, list[int]]) -> list[int]:
+    """Return the processes of further nodes of a head; their forks have the same command line."""
+    everybody = {pid for below in tree.values() for pid in below}
+    same = {pid for pid in everybody if _settings(pid).get("head_address") == head.address}
+    forks = {child for pid in same for child in tree.get(pid, [])}
+    return sorted(same - forks)
 
 
 def strays(base: str, heads: Iterable[Head]) -> list[Member]:
@@ -53,8 +72,8 @@ def strays(base: str, heads: Iterable[Head]) -> list[Member]:
     everybody = {pid for below in tree.values() for pid in below}
     found = []
     for pid in sorted(everybody - known):
-        card_dir = _card_dir(pid)
-        if card_dir is None or os.path.dirname(card_dir) != base:
+        card_dir = _settings(pid).get("card_dir")
+        if not isinstance(card_dir, str) or os.path.dirname(card_dir) != base:
             continue
         session = os.path.basename(card_dir).removeprefix(f"jray-{os.geteuid()}-")
         member = _member("stray", pid, session)
@@ -116,14 +135,13 @@ def _is_ours(pid: int) -> bool:
     return len(words) >= 4 and _MAIN in words[2]
 
 
-def _card_dir(pid: int) -> str | None:
-    """Return where the card is, or was, of the head that a process is, or is a fork of; None: it is neither."""
+def _settings(pid: int) -> dict[str, Any]:
+    """Return what a head or a node was told when it was started, by its process or a fork of it; else nothing."""
     words = _words(pid)
     if len(words) < 4 or _MAIN not in words[2]:
-        return None
+        return {}
     try:
-        settings = json.loads(words[3])
+        found = json.loads(words[3])
     except ValueError:
-        return None
-    found = settings.get("card_dir") if isinstance(settings, dict) else None
-    return found if isinstance(found, str) else None
+        return {}
+    return found if isinstance(found, dict) else {}

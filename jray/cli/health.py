@@ -15,5 +15,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """End with 0 if the head answers; Problem, and so 1, if not."""
     with asking(options.address) as client:
-        client.ask("node")
+        client.ask("nodes")
     return 0

@@ -9,6 +9,7 @@ from typing import Any
 from jray.cli.asking import add_address, asking
 from jray.cli.output import add_format, as_data, note, write
 from jray.cli.problems import Problem
+from jray.exceptions import RaySystemError
 from jray.util.state.logs import get_log, list_logs
 
 _KINDS = ("cluster", "actor", "worker", "task")
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--err", action="store_true", help="stderr instead of stdout.")
     add("--interval", metavar="SECONDS", type=float, default=_FOLLOW_S, help="between two looks of --follow.")
-    add("--node-id", metavar="ID", help="the node; there is one.")
+    add("--node-id", metavar="ID", help="the node that has the files (default: the head's own).")
     add("--node-ip", metavar="ADDRESS", help="the node's address.")
     add_format(parser)
     add_address(parser)
@@ -105,6 +106,11 @@ def _print(options: argparse.Namespace, **whose: Any) -> None:
         errors="replace",
         _interval=options.interval,
     )
-    for piece in pieces:
-        sys.stdout.write(piece)
-        sys.stdout.flush()
+    try:
+        for piece in pieces:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    except RaySystemError:
+        if not options.follow:
+            raise
+        note("The head has ended.")

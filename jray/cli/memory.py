@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     if options.num_entries is not None and options.num_entries < 1:
         raise Problem(f"--num-entries={options.num_entries} is not a number from 1 up.", 2)
     with asking(options.address) as client:
-        store = client.ask("store")
+        stores = {node_id.hex(): row for node_id, row in client.cluster.stores().items()}
         found = (
             []
             if options.stats_only
@@ -61,14 +61,16 @@ def run(options: argparse.Namespace) -> int:
     for row in rows:
         groups.setdefault(str(row[_GROUPS[options.group_by]]), []).append(row)
     if options.format in {"json", "yaml"}:
-        data = {"store": store} if options.stats_only else {"groups": groups, "store": store}
+        data = {"stores": stores} if options.stats_only else {"groups": groups, "stores": stores}
         write(as_data(data, options.format))
         return 0
     for name, members in groups.items():
         _write_group(name, members, options)
     if not groups and not options.stats_only:
         note("No process holds a reference.")
-    write(_store_lines(store, options.units))
+    for node_id, store in stores.items():
+        where = f" of node {node_id[:8]}" if len(stores) > 1 else ""
+        write(_store_lines(where, store, options.units))
     return 0
 
 
@@ -86,11 +88,11 @@ def _write_group(name: str, members: list[dict[str, Any]], options: argparse.Nam
     write("")
 
 
-def _store_lines(store: dict[str, Any], unit: str) -> str:
+def _store_lines(where: str, store: dict[str, Any], unit: str) -> str:
     """Return what there is in the store, in words."""
     share = store["used"] / store["capacity"] if store["capacity"] else 0.0
     lines = [
-        f"Object store: {_size(store['used'], unit)} of {_size(store['capacity'], unit)} used ({share:.1%})."
+        f"Object store{where}: {_size(store['used'], unit)} of {_size(store['capacity'], unit)} used ({share:.1%})."
     ]
     if store["spilled_objects"]:
         lines.append(

@@ -56,7 +56,7 @@ def _what(member: Member, head: Head | None) -> str:
             f"of the program with pid {head.owner_pid}" if head.owner_pid else f"started by {head.started_by}"
         )
         return f"{head.num_cpus:g} CPUs, {ends}"
-    if member.kind in {"zygote", "worker", "stray"}:
+    if member.kind in {"node", "zygote", "worker", "stray"}:
         return ""
     return member.command
 

@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print what the cluster has, what is in use, and what waits."""
     with asking(options.address) as client:
-        total, free = client.ask("resources")
-        nodes = client.cluster.nodes()
+        total, free = client.cluster.resources(), client.cluster.available()
+        nodes = [row for row in client.cluster.nodes() if row["Alive"]]
         waiting = client.ask("waiting")
         jobs = [row for row in client.ask("jobs") if row["status"] == "RUNNING"]
         address = client.whereabouts().address

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import pytest
 
 import jray
 from jray._heads.cards import Head, survey
+from jray.cluster_utils import Cluster
 from tests.behaviour.support import PATIENCE_S, ROOT, Bench, is_running, wait_until
 from tests.cluster.processes import Done, Script, left_in
 
@@ -157,11 +159,16 @@ def test_stop_kills_a_head_that_does_not_end(
 ) -> None:
     """After its grace, or at once; with its workers, also stopped ones, and with all that it had on disk."""
     jray.init()
-    assert jray.get(square.remote(3), timeout=PATIENCE_S) == 9
-    jray.shutdown()
-    pids = [head.pid, *(child.pid for child in psutil.Process(head.pid).children(recursive=True))]
-    for pid in reversed(pids):
+    counter = Counter.remote()
+    assert jray.get(counter.add.remote(), timeout=PATIENCE_S) == 1
+    [zygote] = psutil.Process(head.pid).children()
+    pids = [head.pid, zygote.pid]
+    for pid in pids:  # first who might end a worker
         os.kill(pid, signal.SIGSTOP)
+    for worker in zygote.children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            worker.suspend()
+            pids.append(worker.pid)
     said = command("stop", *(["--force"] if force else ["--grace-period=0.5"])).out
     assert f"Killed the head of session {head.session}" in said
     assert not any(map(is_running, pids))
@@ -220,6 +227,25 @@ def test_ps_shows_every_process_and_whose_it_is(
     assert "child" in command("ps").out
     program.kill()
     wait_until(lambda: kinds().keys() == {"head", "zygote"}, what="the driver's processes gone")
+
+
+def test_further_nodes_are_shown_and_end_with_their_head(command: Command) -> None:
+    """Those on this machine; each has a store of its own."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    node = cluster.add_node(num_cpus=1)
+    assert cluster.head_node is not None
+    rows = command("ps", "--format=json").data
+    assert [row["pid"] for row in rows if row["kind"] == "head"] == [cluster.head_node.pid]
+    assert [row["pid"] for row in rows if row["kind"] == "node"] == [node.pid]
+    assert len([row for row in rows if row["kind"] == "zygote"]) == 2
+    assert len(command("list", "nodes", "--format=json").data) == 2
+    assert "Nodes: 2" in command("status", "--verbose").out
+    assert command("memory", "--stats-only").out.count("Object store of node") == 2
+    os.kill(node.pid, signal.SIGSTOP)
+    command("stop", "--grace-period=0.5")
+    assert not is_running(node.pid)
+    assert not is_running(cluster.head_node.pid)
+    cluster.shutdown()
 
 
 # -- what runs ----------------------------------------------------------------------------------------
@@ -315,7 +341,7 @@ def test_summary_and_memory_count(command: Command, head: Head, busy: Any) -> No
     held = command("memory", "--format=json", "--group-by=STACK_TRACE").data
     assert sum(row["object_size"] >= 2_000_000 for rows in held["groups"].values() for row in rows) == 1
     stats = command("memory", "--stats-only", "--format=json").data
-    assert stats.keys() == {"store"}
+    assert stats.keys() == {"stores"}
 
 
 def test_logs_are_named_read_and_followed(command: Command, head: Head, busy: Any) -> None:

@@ -93,7 +93,7 @@ def context_actors(state: str) -> list[dict[str, object]]:
 
 
 def store_bytes() -> int:
-    return int(current.client.ask("store")["used"])
+    return sum(store["used"] for store in current.client.cluster.stores().values())
 
 
 def test_a_bare_init_joins_the_latest_that_stays_and_says_why(
@@ -212,7 +212,7 @@ def test_a_driver_holds_a_head_whose_time_is_over_and_an_observer_does_not(comma
         watching = observe(find_head(head.session), Config())
         process.kill()
         assert not head.process.wait_ended(1.0)
-        assert watching.client.ask("node")["pid"] == head.pid
+        assert [row["pid"] for row in watching.client.ask("nodes")] == [head.pid]
         jray.shutdown()
         assert head.process.wait_ended(PATIENCE_S)
         watching.close()

@@ -132,10 +132,13 @@ def test_the_end_of_a_keeper_is_noticed(
     monkeypatch.setattr(keeping, "_LOOK_S", 0.01)
     reactor = Reactor()
     ends: list[str] = []
+    users: list[str] = []
     before = signal.getsignal(signal.SIGHUP)
-    watched = Keeping(str(tmp_path), None, Keeper(process, 1000.0).to_json(), reactor, ends.append)
+    watched = Keeping(
+        str(tmp_path), None, Keeper(process, 1000.0).to_json(), reactor, lambda: bool(users), ends.append
+    )
     try:
-        watched.advance(is_in_use=False)
+        watched.advance()
         assert (watched.next_deadline_s() is None) == is_told
         child.kill()
         deadline = time.monotonic() + 30
@@ -143,13 +146,15 @@ def test_the_end_of_a_keeper_is_noticed(
         while (watched.next_deadline_s() or 0.0) < time.monotonic() + 900:
             assert time.monotonic() < deadline
             reactor.poll(0.01)
-            watched.advance(is_in_use=False)
+            watched.advance()
         assert ends == []
         write_keeper(str(tmp_path), Keeper(process, 0.0))
         os.kill(os.getpid(), signal.SIGHUP)
-        watched.advance(is_in_use=True)
+        users.append("somebody")
+        watched.advance()
         assert ends == []
-        watched.advance(is_in_use=False)
+        users.clear()
+        watched.advance()
         assert ends == ["the process that kept it has been gone for 0 s"]
     finally:
         watched.close()

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from jray._core.resources import ResourceSet
@@ -63,10 +64,26 @@ class LaunchedHead:
     address: str  #: of its socket
     warning: str  #: what the user should know about the store, once
     places: Sequence[str]  #: where its directories are
+    node_id: bytes  #: of its node
 
     def read_log(self) -> str:
         """Return the beginning of what it said."""
         return _read_log(self.log)
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Block until it serves, if it was launched to tell so.  Raises RaySystemError, with the end of its log."""
+        self.socket.settimeout(timeout_s)
+        try:
+            has_told = bool(self.socket.recv(4096))
+        except TimeoutError:
+            has_told = False
+        finally:
+            self.socket.settimeout(None)
+        if not has_told:
+            raise RaySystemError(
+                f"The process {self.pid} of the node {self.node_id.hex()} was not ready within {timeout_s:.0f} s. "
+                f"It said:\n{self.read_log()}"
+            )
 
     def wait_exit(self) -> bool:
         """Wait for its end, and enforce it after a while; tell whether it ended well."""
@@ -95,9 +112,17 @@ class _Plan:
     warning: str
 
 
-def launch(wanted: NodeWanted) -> LaunchedHead:
-    """Start a head for this process, and return at once.
+def launch(
+    wanted: NodeWanted,
+    *,
+    head_address: str | None = None,
+    tells_ready: bool = False,
+    env_vars: Mapping[str, str] = MappingProxyType({}),
+) -> LaunchedHead:
+    """Start a head for this process, or a node of the head at *head_address*, and return at once.
 
+    `env_vars` are for its processes.  `tells_ready`: nobody is going to speak to it over the socket, which
+    `LaunchedHead.wait_ready` reads.
     Raises RaySystemError if there is no place for its files.
     """
     base = os.path.abspath(wanted.temp_dir) if wanted.temp_dir else runtime_dir()
@@ -105,6 +130,8 @@ def launch(wanted: NodeWanted) -> LaunchedHead:
     ours, theirs = socket_pair()
     log = _make_log()
     settings = plan.settings | {
+        "head_address": head_address,
+        "tells_ready": tells_ready,
         "owner_fd": _GIVEN_FD,
         "owner_pid": os.getpid(),
         "ready_fd": None,
@@ -112,11 +139,12 @@ def launch(wanted: NodeWanted) -> LaunchedHead:
         "idle_timeout_s": None,
         "keeper": None,
     }
-    pid = _spawn(settings, theirs.fileno(), log)
+    pid = _spawn(settings, theirs.fileno(), log, env_vars)
     theirs.close()
     return LaunchedHead(
-        pid, ours, log, settings["session_dir"], settings["address"], plan.warning, plan.places
-    )
+        pid, ours, log, settings["session_dir"], settings["address"], plan.warning, plan.places,
+        bytes.fromhex(settings["node_id"]),
+    )  # fmt: skip
 
 
 def launch_free(
@@ -136,6 +164,8 @@ def launch_free(
     files = os.path.abspath(wanted.temp_dir) if wanted.temp_dir else base
     plan = _plan(base, files, wanted)
     settings = plan.settings | {
+        "head_address": None,
+        "tells_ready": False,  # it is not by a connection that it does
         "owner_fd": None,
         "owner_pid": None,
         "ready_fd": _GIVEN_FD,
@@ -146,7 +176,7 @@ def launch_free(
     ready, theirs = os.pipe2(os.O_CLOEXEC)
     log = _make_log()
     try:
-        pid = _spawn(settings, theirs, log)
+        pid = _spawn(settings, theirs, log, {})
         os.close(theirs)
         is_up = False
         try:
@@ -192,6 +222,7 @@ def _plan(base: str, files: str, wanted: NodeWanted) -> _Plan:
     _make_usable(spill_base)
     spilled_dir = session_directory(spill_base, f"{name}-spill")
     settings = {
+        "node_id": os.urandom(28).hex(),
         "session_dir": session_dir,
         "store_dir": store_dir,
         "store_bytes": wanted.store_bytes,
@@ -235,12 +266,13 @@ def _read_log(log: int) -> str:
     return os.pread(log, 8192, 0).decode("utf-8", "replace").strip() or "(nothing)"
 
 
-def _spawn(settings: dict[str, Any], given: int, log: int) -> int:
-    """Start a head process, to which the descriptor *given* is `_GIVEN_FD`."""
+def _spawn(settings: dict[str, Any], given: int, log: int, env_vars: Mapping[str, str]) -> int:
+    """Start a head's or a node's process, to which the descriptor *given* is `_GIVEN_FD`."""
     environ = {name: text for name, text in os.environ.items() if not name.startswith(_STRIPPED)}
     environ["MPLBACKEND"] = "agg"  # the kernel's own draws into the kernel
     if "OMP_NUM_THREADS" in environ:
         environ["JRAY_USER_OMP_NUM_THREADS"] = environ["OMP_NUM_THREADS"]
+    environ.update(env_vars)
     return os.posix_spawn(
         sys.executable,
         [sys.executable, "-c", _BOOT, json.dumps(settings)],

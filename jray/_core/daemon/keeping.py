@@ -17,10 +17,10 @@ _LOOK_S = 2.0
 
 
 class Keeping:
-    """Call `advance` after each poll, and at `next_deadline_s`; it calls `end(why)` once the head's time is over.
+    """A part of the loop of `Host`; it calls `end(why)` once the head's time is over.
 
-    *keeper* is the text of the file that names the first one, should there be one.  That file is read at the first
-    `advance`, and again after each SIGHUP.
+    `is_in_use()` tells whether somebody uses the head.  *keeper* is the text of the file that names the first one, should
+    there be one.  That file is read at the first `advance`, and again after each SIGHUP.
     """
 
     def __init__(
@@ -29,12 +29,14 @@ class Keeping:
         idle_timeout_s: float | None,
         keeper: str | None,
         reactor: Reactor,
+        is_in_use: Callable[[], bool],
         end: Callable[[str], None],
     ) -> None:
         self._folder = folder
         if keeper is not None:
             write_keeper(folder, Keeper.from_json(keeper))
         self._reactor = reactor
+        self._is_in_use = is_in_use
         self._end = end
         self._lifetime = Lifetime(idle_timeout_s, time.monotonic())
         self._keeper: Keeper | None = None
@@ -49,10 +51,12 @@ class Keeping:
         self._reactor.wake()
 
     def next_deadline_s(self) -> float | None:
+        if self._is_changed:
+            return 0.0  # at once
         moments = (self._lifetime.next_deadline_s(), self._next_look_s)
         return min((at for at in moments if at is not None), default=None)
 
-    def advance(self, *, is_in_use: bool) -> None:
+    def advance(self) -> None:
         """Take note of what has changed, and end the head if that is due."""
         if self._is_changed:
             self._is_changed = False
@@ -60,7 +64,7 @@ class Keeping:
         now_s = time.monotonic()
         if self._next_look_s is not None and now_s >= self._next_look_s:
             self._look()
-        self._lifetime.used(now_s, is_in_use=is_in_use)
+        self._lifetime.used(now_s, is_in_use=self._is_in_use())
         why = self._lifetime.reason_to_end(now_s)
         if why is not None:
             self._end(why)

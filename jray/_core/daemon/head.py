@@ -1,0 +1,141 @@
+"""Owns the head process: the head and its own node in one, and the card by which others find it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from jray._core.config import Config
+from jray._core.daemon.assembly import assemble
+from jray._core.head.cluster import ClusterService
+from jray._core.head.remote_node import NodeDoor
+from jray._core.node.host import Part
+from jray._core.node.pool import ZygoteProcess
+from jray._core.resources import ResourceSet
+from jray._core.store.sweep import sweep
+from jray._core.wire import messages
+from jray._core.wire.connection import Listener, Reactor
+from jray._heads.cards import Head
+from jray._heads.processes import ProcessId
+
+if TYPE_CHECKING:
+    from jray._core.daemon.keeping import Keeping
+
+#: seconds that each other node may take to hear that it must end
+_FAREWELL_S = 1.0
+
+
+class HeadDaemon:
+    """Head and node of one machine in one process."""
+
+    def __init__(self, settings: dict[str, Any], zygote: ZygoteProcess) -> None:
+        self._settings = settings
+        self._reactor = Reactor()
+        config = Config.from_environ()
+        self._cluster = ClusterService(config)
+        self._door = NodeDoor(self._cluster)
+        self._node = assemble(
+            settings,
+            zygote,
+            config=config,
+            reactor=self._reactor,
+            head=self._cluster,
+            fail=self._fail,
+            on_owner_gone=self._stop,
+            strangers={messages.NODE_JOIN: self._door.join},
+        )
+        self._cluster.node_joined(self._node.host, self._node.facts)
+        #: what ends a head that nobody owns
+        self._keeping: Keeping | None = None
+        if settings["owner_pid"] is None:
+            from jray._core.daemon.keeping import Keeping  # noqa: PLC0415 -- most heads have an owner, who waits
+
+            self._keeping = Keeping(
+                settings["card_dir"],
+                settings["idle_timeout_s"],
+                settings["keeper"],
+                self._reactor,
+                self._cluster.is_in_use,
+                self._end,
+            )
+
+    def run(self, owner: socket.socket | None) -> None:
+        """Serve until stopped: by SIGTERM, by the end of the driver that owns this head, or by `Keeping`."""
+        signal.signal(signal.SIGTERM, lambda *_: self._stop())
+        host = self._node.host
+        listener = Listener(self._settings["address"], self._reactor, host.accept)
+        if owner is not None:
+            host.accept(owner, is_owner=True)
+        self._write_card()
+        settings = self._settings
+        if settings["tells_ready"]:
+            host.tell_ready()
+        _tell_starter(settings["ready_fd"])
+        directories = ("session_dir", "card_dir", "store_dir", "spill_dir")
+        for base in {os.path.dirname(settings[name]) for name in directories}:
+            sweep(base)  # what was left by heads that could not clean up
+        try:
+            parts: list[Part] = [self._cluster]
+            host.serve(parts if self._keeping is None else [*parts, self._keeping])
+        finally:
+            if self._keeping is not None:
+                self._keeping.close()
+            listener.close()
+            self._door.close(_FAREWELL_S)
+
+    def _stop(self) -> None:
+        self._node.host.stop()
+
+    def _end(self, why: str) -> None:
+        print(f"This head ends: {why}.", flush=True)  # noqa: T201 -- stdout is the head's log
+        self._stop()
+
+    def _fail(self, text: str) -> None:
+        """End this head, because it can do nothing any more, and tell the drivers why."""
+        print(text, flush=True)  # noqa: T201 -- stdout is the head's log
+        host = self._node.host
+        for number in self._cluster.drivers():
+            client = host.clients.get(number)
+            if client is not None:
+                client.connection.send((messages.NOTICE, 0, f"jray ends: {text}"))
+                client.connection.drain(1.0)
+        host.stop()
+
+    def _write_card(self) -> None:
+        """Write head.json, by which other programs of this user find the head."""
+        settings, own = self._settings, ProcessId.own()
+        Head(
+            session=os.path.basename(settings["session_dir"]),
+            pid=own.pid,
+            start_time=own.start_time,
+            address=settings["address"],
+            session_dir=settings["session_dir"],
+            store_dir=settings["store_dir"],
+            spill_dir=settings["spill_dir"],
+            num_cpus=ResourceSet(settings["resources"]).to_floats().get("CPU", 0),
+            owner_pid=settings["owner_pid"],
+            started_by=settings["started_by"],
+            idle_timeout_s=settings["idle_timeout_s"],
+            python=sys.executable,
+            created_s=time.time(),
+            folder=settings["card_dir"],
+        ).write()
+
+    def close(self) -> None:
+        """Remove everything this head has on disk and in shared memory."""
+        self._node.close()
+        self._reactor.close()
+
+
+def _tell_starter(fd: int | None) -> None:
+    """Tell who has started a head that stays that it can be joined."""
+    if fd is not None:
+        try:
+            os.write(fd, b"ready")
+        except BrokenPipeError:  # the starter did not wait
+            pass
+        os.close(fd)
