@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jray
-from jray._core.client.capacity import capacity_of
+from jray._core.client.capacity import node_wanted
 from jray._core.client.launching import LaunchedHead, launch
 from jray._core.engine import StartOptions
 from jray._core.refs import current
@@ -160,7 +160,12 @@ class Cluster:
             if node_args[name]:
                 warnings.warn(f"add_node({name}=...) has no effect: jray has no such service.", stacklevel=2)
         is_head = self.head_node is None
-        process = launch(**_launch_arguments(node_args, is_head=is_head), head_address=self.address or None)
+        process = launch(
+            node_wanted(_start_options(node_args), is_head=is_head),
+            head_address=self.address or None,
+            tells_ready=True,
+            env_vars=dict(node_args.get("env_vars") or {}),
+        )
         node = ClusterNode(process, is_head=is_head)
         if is_head:
             self.head_node = node
@@ -234,8 +239,8 @@ class Cluster:
         self.connected = False
 
 
-def _launch_arguments(given: Mapping[str, Any], *, is_head: bool) -> dict[str, Any]:
-    options = StartOptions(
+def _start_options(given: Mapping[str, Any]) -> StartOptions:
+    return StartOptions(
         address=None,
         num_cpus=given.get("num_cpus", 1),
         num_gpus=given.get("num_gpus", 0),
@@ -250,18 +255,6 @@ def _launch_arguments(given: Mapping[str, Any], *, is_head: bool) -> dict[str, A
         node_name=given.get("node_name"),
         spill_dir=given.get("object_spilling_directory"),
     )
-    capacity = capacity_of(options, is_head=is_head)
-    return {
-        "resources": capacity.resources,
-        "gpu_ids": capacity.gpu_ids,
-        "store_bytes": capacity.store_bytes,
-        "temp_dir": options.temp_dir,
-        "spill_dir": options.spill_dir,
-        "labels": capacity.labels,
-        "node_name": options.node_name,
-        "tells_ready": True,
-        "env_vars": dict(given.get("env_vars") or {}),
-    }
 
 
 def _alive() -> set[str]:

@@ -136,6 +136,7 @@ class RayContext(BaseContext):
             "Python": self.python_version,
             "jray": self.ray_version,
             "Dashboard": self.dashboard_url,
+            "Joined because": self.address_info.get("joined"),
         }
         cells = "".join(
             f"<tr><th>{name}</th><td>{html.escape(str(value))}</td></tr>"
@@ -172,12 +173,14 @@ def init(
     _node_name: str | None = None,
     **others: Any,
 ) -> RayContext:
-    """Start a head on this machine, or join one; blocks until it is ready.
+    """Join a head of this machine, or start one; blocks until it is ready.  Who joins one says so in the log, with why.
 
     Args:
-        address: None starts a head for this process (or joins the one named by JRAY_ADDRESS or RAY_ADDRESS);
-            "local" always starts one; the path of a head's socket joins it; "auto" joins JRAY_ADDRESS's;
-            "ray://host:10001" joins a Ray cluster.
+        address: None joins the head that JRAY_ADDRESS or RAY_ADDRESS names, else that of this kernel's Jupyter server,
+            else the latest that was started to stay (`jray start --head`), and where there is none starts one for this
+            process; "auto" joins also one of another program, and starts none; "local" always starts one; a session or
+            the path of a socket, as `jray ps` and `jray status` show them, join that one; "ray://host:10001" joins a
+            Ray cluster.
         engine: what runs tasks: "jray" (the default) its own processes; "inline" this process and thread, for
             debugging; "ray" a Ray cluster at *address*.  JRAY_ENGINE sets it where it is not given.
         num_cpus, num_gpus, resources, labels, _memory, _node_name: what this machine is said to have, and to be;

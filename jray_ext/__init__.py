@@ -1,7 +1,7 @@
-"""The Jupyter Server extension of jray: what the server knows of this user's heads, over HTTP.
+"""The Jupyter Server extension of jray: this user's heads, over HTTP, and one for the server's kernels.
 
-It runs in the server's process, which is not a driver, so it uses nothing of the runtime: heads are
-found by the files that they leave in the runtime directory.
+It runs in the server's process, which is not a driver, so it uses nothing of the runtime: heads are found by the files
+that they leave in the runtime directory, and started by the command line.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(300)  # it reads every module
 #: Lowest first; the names inside one row are siblings and never import each other.  A name may be of
 #: something that does not exist yet; `test_every_module_has_its_row` says when one lacks.
 LAYERS = [
-    {"jray.exceptions", "jray._refusals"},
+    {"jray.exceptions", "jray._refusals", "jray._heads"},
     {
         "jray._core.clock",
         "jray._core.ids",
@@ -30,11 +30,13 @@ LAYERS = [
         "jray._core.environments",
         "jray._core.filters",
         "jray._core.lifeline",
+        "jray._core.quantities",
         "jray._core.serialization_report",
         "jray._core.signature",
         "jray._core.sketch",
         "jray._core.strategies",
         "jray._core.timeline",
+        "jray._core.versions",
     },
     {"jray._core.specs", "jray._core.refs", "jray._core.frontend"},
     {"jray._core.options", "jray._core.generator", "jray._core.dynamic", "jray._core.logs"},
@@ -59,6 +61,7 @@ LAYERS = [
     {"jray.compat"},
     {"jray.notebook"},
     {"jray.cli", "jray_ext"},
+    {"jray.__main__"},
 ]
 
 FORBIDDEN = {  # package -> what no module inside it may import, and why
@@ -66,7 +69,7 @@ FORBIDDEN = {  # package -> what no module inside it may import, and why
     "jray._core.machine": {"asyncio", "os", "random", "socket", "threading", "time"},
     # The runtime must run in processes that have no notebook.
     "jray._core": {"IPython", "ipykernel", "ipywidgets", "tornado"},
-    # The Jupyter server is not a driver: it only reads what heads tell of themselves.
+    # The Jupyter server is not a driver: it reads what heads tell of themselves, and starts them by the command line.
     "jray_ext": {"jray._core", "jray.api", "jray.session", "jray.notebook"},
 }
 

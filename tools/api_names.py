@@ -236,8 +236,7 @@ PLANNED: dict[str, list[tuple[str, str]]] = {
         ("jray.job_submission.JobSubmissionClient.", "get_job_logs tail_job_logs stop_job delete_job"),
     ],
     "commands": [
-        ("$ jray ", "summary list start stop status --version get logs memory timeline job microbenchmark stack"),
-        ("$ jray ", "health-check"),
+        ("$ jray ", "job microbenchmark stack"),
     ],
     "output of many workers": [
         ("$", "RAY_DEDUP_LOGS RAY_DEDUP_LOGS_AGG_WINDOW_S RAY_DEDUP_LOGS_ALLOW_REGEX RAY_DEDUP_LOGS_SKIP_REGEX"),

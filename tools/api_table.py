@@ -26,6 +26,7 @@ if __name__ == "__main__":
 from jray import _refusals, session  # noqa: E402 -- the checkout's, not what may be installed
 from jray._core import options as option_tables  # noqa: E402
 from jray._core.environments import normalize  # noqa: E402
+from jray.cli.parser import COMMANDS  # noqa: E402
 from tools import api_names, api_uses  # noqa: E402
 from tools.api_uses import Uses  # noqa: E402
 
@@ -108,9 +109,7 @@ def status_of(name: str) -> str:
 
 
 def _command(name: str) -> str:
-    texts = [path.read_text() for path in ROOT.glob("jray/cli*") if path.is_file()]
-    texts += [path.read_text() for path in ROOT.glob("jray/cli/*.py")]
-    return YES if any(f'"{name}"' in text for text in texts) else MISSING
+    return YES if name in COMMANDS or name == "--version" else MISSING
 
 
 @functools.cache

@@ -38,10 +38,10 @@ class NodeFacts:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ClientFacts:
-    """A driver or a worker, living or ended."""
+    """A driver or a worker, living or ended, or who only asks."""
 
     number: int
-    kind: str  #: "driver" or "worker"
+    kind: str  #: "driver", "worker" or "observer"
     address: str
     pid: int
     job_id: bytes  #: empty: a driver that the head has not admitted yet

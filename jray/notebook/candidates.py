@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import stat
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from jray._core.client.launching import runtime_base
 from jray._core.refs import ObjectRef
+from jray._heads.cards import runtime_dir, survey
 from jray.actor import ActorHandle
 from jray.notebook.capture import analyze
 from jray.notebook.command_table import COMMANDS
@@ -104,19 +100,5 @@ class LiveCandidates:
 
 
 def addresses() -> list[str]:
-    """Return where the heads of this user on this machine listen, the newest first.
-
-    In /tmp anybody can make a directory of that name: only what nobody else can write is believed.
-    """
-    found: list[tuple[float, str]] = []
-    for card in Path(runtime_base()).glob(f"jray-{os.geteuid()}-*/head.json"):
-        try:
-            status = card.parent.lstat()
-            if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o077:
-                continue
-            told = json.loads(card.read_text())
-            os.kill(int(told["pid"]), 0)
-            found.append((float(told["created_s"]), str(told["address"])))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return [address for _, address in sorted(found, reverse=True)]
+    """Return where the heads of this user on this machine listen, the newest first."""
+    return [head.address for head in reversed(survey(runtime_dir()).heads)]

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import jray
-from jray._core.client.launching import runtime_base
 from jray._core.detect import detect_memory_bytes, detect_num_cpus
 from jray._core.sketch import human_size
+from jray._heads.cards import runtime_dir
 from jray.exceptions import RaySystemError
 from jray.notebook.context import Context
 from jray.notebook.listing import Column, Listing, count
@@ -143,7 +143,7 @@ def _check_limits(_context: Context) -> Iterator[Finding]:
 
 
 def _check_sessions(_context: Context) -> Iterator[Finding]:
-    bases = dict.fromkeys((runtime_base(), "/tmp", _SHARED_MEMORY))  # noqa: S108 -- where sessions are
+    bases = dict.fromkeys((runtime_dir(), "/tmp", _SHARED_MEMORY))  # noqa: S108 -- where sessions are
     # not those that are being made, or removed: whoever makes one must find its lock free
     mine = [
         folder
@@ -215,7 +215,7 @@ def _check_server_extension(_context: Context) -> Iterator[Finding]:
         "not found",
         is_ok=False,
         remedy="jupyter server extension enable --sys-prefix jray_ext, in the environment of the server; it lists "
-        "running clusters, and nothing else needs it.",
+        "and starts clusters that outlive kernels, and nothing else needs it.",
     )
 
 

@@ -42,7 +42,7 @@ CONNECT_OPTIONS = (
         metavar="ADDRESS",
         type=unquote,
         completes="addresses",
-        help="the path of a head's socket (Tab offers those of this machine), or ray://HOST:PORT.",
+        help="the path of a head's socket (Tab offers those of this machine), its session, auto, or ray://HOST:PORT.",
     ),
 )
 

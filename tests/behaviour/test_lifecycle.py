@@ -292,9 +292,12 @@ def test_init_refuses_bad_options(no_cluster: None, options: dict[str, Any], err
     assert not jray.is_initialized()
 
 
-def test_connecting_where_nothing_is(no_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connecting_where_nothing_is(
+    no_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """address="auto" without a cluster raises ConnectionError."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("JRAY_RUNTIME_DIR", str(tmp_path))  # others' clusters are elsewhere
     with pytest.raises(ConnectionError):
         jray.init(address="auto")
 

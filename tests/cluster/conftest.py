@@ -15,9 +15,12 @@ import cloudpickle
 import pytest
 
 import jray
+from jray._core.store.sweep import sweep
+from jray._heads.cards import survey
+from jray._heads.ending import end_heads
 from tests.behaviour import support
 from tests.behaviour.support import Bench
-from tests.cluster.processes import Cluster, Script, left_in, start_script
+from tests.cluster.processes import Cluster, Done, Script, left_in, run_command, start_script
 
 cloudpickle.register_pickle_by_value(support)
 
@@ -75,6 +78,16 @@ def cluster() -> Cluster:
 def bench(tmp_path: Path) -> Bench:
     """Gates and tallies that tasks and actors can use."""
     return Bench(str(tmp_path))
+
+
+@pytest.fixture
+def command(mark: str, runtime_dir: Path) -> Iterator[Callable[..., Done]]:
+    """Run `jray` in a process of its own; whatever heads then stay are ended after the test."""
+    yield run_command
+    found = survey(str(runtime_dir))
+    end_heads(found.heads, grace_s=support.PATIENCE_S)
+    for place in {str(runtime_dir), *(place for head in found.heads + found.dead for place in head.places)}:
+        sweep(place)
 
 
 @pytest.fixture

@@ -103,6 +103,31 @@ class Script:
         self.process.communicate()
 
 
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """A command line of jray that was run."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:
+        """What it wrote with --format=json."""
+        return json.loads(self.out)
+
+
+def run_command(*words: object, expect: int = 0, cwd: Path | None = None, **environ: str) -> Done:
+    """Run `jray` with these words to its end, which must have that status."""
+    done = subprocess.run(
+        [sys.executable, "-m", "jray", *map(str, words)],
+        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=PATIENCE_S * 3, cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
+    )  # fmt: skip
+    assert done.returncode == expect, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
 def start_script(
     folder: Path, text: str, *arguments: Any, env: dict[str, str], prefix: tuple[str, ...] = ()
 ) -> Script:

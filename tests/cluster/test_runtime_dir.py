@@ -20,7 +20,10 @@ from jray.exceptions import RaySystemError
 from tests.behaviour.support import wait_until
 from tests.cluster.processes import Cluster, Script, left_in
 
-CARD_KEYS = {"session", "pid", "start_time", "address", "num_cpus", "owner_pid", "python", "created_s"}
+CARD_KEYS = {
+    "session", "pid", "start_time", "address", "session_dir", "store_dir", "spill_dir", "num_cpus", "owner_pid",
+    "started_by", "idle_timeout_s", "python", "created_s",
+}  # fmt: skip
 
 
 def start_time_of(pid: int) -> int:
@@ -31,6 +34,8 @@ def check_card(card: dict[str, object], cluster: Cluster) -> None:
     assert card.keys() == CARD_KEYS
     assert card["session"] == cluster.session_dir.name
     assert card["address"] == cluster.info["address"]
+    assert (card["session_dir"], card["store_dir"]) == (str(cluster.session_dir), str(cluster.store_dir))
+    assert (card["started_by"], card["idle_timeout_s"]) == ("jray.init", None)
     assert (card["num_cpus"], card["owner_pid"], card["python"]) == (2, os.getpid(), sys.executable)
     assert isinstance(card["pid"], int)
     assert psutil.Process(card["pid"]).ppid() == os.getpid()

@@ -39,8 +39,13 @@ def write_head(runtime_dir: Path) -> WriteHead:
             "pid": os.getpid(),
             "start_time": int(Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[19]),
             "address": str(folder / "head.sock"),
+            "session_dir": str(folder),
+            "store_dir": str(folder),
+            "spill_dir": str(folder),
             "num_cpus": 2,
             "owner_pid": os.getppid(),
+            "started_by": "jray.init",
+            "idle_timeout_s": None,
             "python": sys.executable,
             "created_s": time.time(),
         } | changes

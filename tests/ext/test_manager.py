@@ -13,20 +13,23 @@ from typing import Any
 
 import pytest
 
-from jray_ext.manager import Head, HeadManager
-from jray_ext.manager import runtime_dir as find_runtime_dir
+from jray._heads.cards import Head
+from jray._heads.cards import runtime_dir as find_runtime_dir
+from jray_ext.manager import HeadManager
 
 WriteHead = Callable[..., dict[str, Any]]
 
 
 def sessions() -> list[str]:
-    return [head.session for head in HeadManager().heads()]
+    return [found.head.session for found in HeadManager().heads()]
 
 
 def test_head_is_listed_with_everything_it_says_of_itself(write_head: WriteHead) -> None:
     """A head's record has the keys of its file, with their values."""
     record = write_head("s1")
-    assert [Head(**record)] == HeadManager().heads()
+    [found] = HeadManager().heads()
+    assert found.head.to_record() == record
+    assert found.to_record() == record | {"keeper": None}
 
 
 def test_key_of_a_later_version_is_ignored(write_head: WriteHead) -> None:
@@ -147,6 +150,7 @@ def test_record_survives_json(write_head: WriteHead) -> None:
     """What is read is what was written."""
     record = write_head("s1")
     assert Head(**record) == Head.from_json(json.dumps(record))
+    assert Head(**record).to_record() == record
 
 
 def test_runtime_directory_is_the_chosen_then_the_sessions_then_tmp(tmp_path: Path) -> None:
@@ -154,7 +158,7 @@ def test_runtime_directory_is_the_chosen_then_the_sessions_then_tmp(tmp_path: Pa
     (tmp_path / "with" / "jray").mkdir(parents=True)
     (tmp_path / "without").mkdir()
     chosen = {"JRAY_RUNTIME_DIR": "/chosen", "XDG_RUNTIME_DIR": str(tmp_path / "with")}
-    assert find_runtime_dir(chosen) == Path("/chosen")
-    assert find_runtime_dir({"XDG_RUNTIME_DIR": str(tmp_path / "with")}) == tmp_path / "with" / "jray"
-    assert find_runtime_dir({"XDG_RUNTIME_DIR": str(tmp_path / "without")}) == Path("/tmp")
-    assert find_runtime_dir({}) == Path("/tmp")
+    assert find_runtime_dir(chosen) == "/chosen"
+    assert find_runtime_dir({"XDG_RUNTIME_DIR": str(tmp_path / "with")}) == str(tmp_path / "with" / "jray")
+    assert find_runtime_dir({"XDG_RUNTIME_DIR": str(tmp_path / "without")}) == "/tmp"
+    assert find_runtime_dir({}) == "/tmp"

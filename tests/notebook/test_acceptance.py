@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from nbformat import NotebookNode
 
 from jray_ext.manager import HeadManager
 from tests.behaviour.support import is_running, wait_until
+from tests.ext.server import Server
 from tools.run_notebook import client_for
 
 # Kernels and clusters take seconds to start, and many more on a machine that is busy.
@@ -83,12 +85,81 @@ def test_nothing_is_left_of_a_kernel_that_was_killed(
     shutil.rmtree(f"{runtime_dir}-begun")
     kernel_pid, store, *pids = said.split()
     assert len(pids) >= 4, "head, zygote and two workers"
-    assert [head.owner_pid for head in HeadManager().heads()] == [int(kernel_pid)]
+    assert [found.head.owner_pid for found in HeadManager().heads()] == [int(kernel_pid)]
     os.kill(int(kernel_pid), signal.SIGKILL)
     wait_until(lambda: not any(is_running(int(pid)) for pid in pids), PATIENCE_S, "no process of it is left")
     wait_until(lambda: not os.listdir(runtime_dir), PATIENCE_S, "no file of it is left")
     assert not os.path.exists(store)
     assert HeadManager().heads() == []
+
+
+@pytest.mark.promise("T3")
+def test_a_head_that_stays_is_there_for_the_kernel_after_one_that_was_killed(
+    make_kernel: Callable[..., Any], runtime_dir: Path
+) -> None:
+    """With its named actor; of the killed kernel's own work nothing is left, and `jray ps` says the same."""
+
+    def jray(*words: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "jray", *words], capture_output=True, text=True, check=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        ).stdout  # fmt: skip
+
+    def kinds() -> list[str]:
+        return sorted(row["kind"] for row in json.loads(jray("ps", "--format=json")))
+
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as keeper:
+        kept = (f"--keep-with={keeper.pid}", "--keep-for=0")
+        head = json.loads(jray("start", "--head", "--num-cpus=2", "--format=json", *kept))
+        first = make_kernel(JRAY_RUNTIME_DIR=str(runtime_dir))
+        said = run(
+            first,
+            """
+            import jray, os, time
+            context = jray.init(namespace="mine")
+            @jray.remote
+            class Counter:
+                count = 0
+                def add(self):
+                    self.count += 1
+                    return self.count, os.getpid()
+            @jray.remote
+            def work(begun):
+                open(begun, "w").close()
+                time.sleep(3600)
+            counter = Counter.options(name="counter", lifetime="detached").remote()
+            big = jray.put(bytes(5_000_000))
+            begun = os.environ["JRAY_RUNTIME_DIR"] + "-begun"
+            ref = work.remote(begun)
+            while not os.path.exists(begun):
+                time.sleep(0.01)
+            print(os.getpid(), context["address"], *jray.get(counter.add.remote()))
+            """,
+        )
+        os.unlink(f"{runtime_dir}-begun")
+        kernel_pid, address, count, actor_pid = said.split()
+        assert (address, count) == (head["address"], "1")
+        assert kinds() == ["driver", "head", "worker", "worker", "zygote"]
+        os.kill(int(kernel_pid), signal.SIGKILL)
+        wait_until(lambda: kinds() == ["head", "worker", "zygote"], PATIENCE_S, "the kernel's work gone")
+        wait_until(lambda: " 0 B of" in jray("memory", "--stats-only"), PATIENCE_S, "its objects gone")
+        second = make_kernel(JRAY_RUNTIME_DIR=str(runtime_dir))
+        said = run(
+            second,
+            """
+            import jray
+            context = jray.init(namespace="mine")
+            print(context["address"], *jray.get(jray.get_actor("counter").add.remote()))
+            jray.shutdown()
+            """,
+        )
+        assert said.split() == [head["address"], "2", actor_pid]
+        keeper.kill()
+    wait_until(lambda: not is_running(head["pid"]), PATIENCE_S, "the head gone, its time being over")
+    wait_until(lambda: not is_running(int(actor_pid)), PATIENCE_S, "its actor, too")
+    wait_until(lambda: not os.listdir(runtime_dir), PATIENCE_S, "no file of it is left")
+    assert not os.path.exists(head["store_dir"])
+    assert "No head of yours" in jray("ps")
 
 
 #: what goes on at once, and so might come in another order each time; without the n of In[n], which nbval leaves at 1
@@ -144,13 +215,13 @@ def test_the_head_of_one_notebook_is_listed_and_serves_another(
     """By the address that the server's list tells; the first one's leaving ends it."""
     first = make_kernel(JRAY_RUNTIME_DIR=str(runtime_dir))
     run(first, "import jray\njray.init(num_cpus=2)")
-    (head,) = HeadManager().heads()
+    (found,) = HeadManager().heads()
     second = make_kernel(JRAY_RUNTIME_DIR=str(runtime_dir))
     said = run(
         second,
         f"""
         import jray, os
-        jray.init({head.address!r})
+        jray.init({found.head.address!r})
         @jray.remote
         def parent():
             return os.getppid()
@@ -158,11 +229,52 @@ def test_the_head_of_one_notebook_is_listed_and_serves_another(
         """,
     )
     assert said == "True 2.0\n"
-    assert HeadManager().heads() == [head], "it has started none of its own"
+    assert HeadManager().heads() == [found], "it has started none of its own"
     run(second, "jray.shutdown()")
-    assert HeadManager().heads() == [head]
+    assert HeadManager().heads() == [found]
     run(first, "jray.shutdown()")
     wait_until(lambda: HeadManager().heads() == [], PATIENCE_S, "the head has ended")
+
+
+@pytest.mark.promise("T5")
+def test_the_head_of_a_server_serves_its_kernels_through_restarts_and_the_next_server(
+    runtime_dir: Path, tmp_path: Path
+) -> None:
+    """Two notebooks share it, a restarted kernel finds its actor, and so does a kernel of the server that comes next."""
+    joins = textwrap.dedent("""
+        import jray, os
+        context = jray.init(namespace="ours")
+        @jray.remote
+        class Counter:
+            count = 0
+            def add(self):
+                self.count += 1
+                return self.count
+        counter = Counter.options(name="counter", lifetime="detached", get_if_exists=True).remote()
+        print(context["address"], context["joined"], jray.get(counter.add.remote()), sep="|")
+        """)
+    of_server = "it is the one of this kernel's Jupyter server"
+    settings = {"JrayExtApp__auto_start": True, "HeadManager__num_cpus": 2}
+    with Server(tmp_path / "server", HeadManager__keep_s=1000, **settings) as server:
+        (head,) = wait_until(server.heads, PATIENCE_S, "the server's head")
+        first, second = server.kernel(), server.kernel()
+        assert first.run(joins) == f"{head['address']}|{of_server}|1\n"
+        assert second.run(joins) == f"{head['address']}|{of_server}|2\n"
+        first.restart()
+        assert first.run(joins) == f"{head['address']}|{of_server}|3\n"
+        server.end(signal.SIGTERM)
+    with Server(tmp_path / "server", **settings) as server:
+        wait_until(
+            lambda: [one["keeper"]["pid"] for one in server.heads()] == [server.process.pid],
+            PATIENCE_S,
+            "the same head",
+        )
+        assert server.kernel().run(joins) == f"{head['address']}|{of_server}|4\n"
+        server.ask("DELETE", f"jray/api/heads/{head['session']}")
+        assert server.heads() == []
+    assert not is_running(head["pid"])
+    assert os.listdir(runtime_dir) == []
+    assert not os.path.exists(head["store_dir"])
 
 
 @pytest.mark.promise("T6")

@@ -21,6 +21,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from jray import exceptions
 from jray._core.frontend import Output, get_frontend, set_frontend
 from jray._core.refs import ObjectRef
+from jray._heads.cards import Head
+from jray._heads.processes import ProcessId
 from jray.notebook.arguments import REMOTE_OPTIONS, split_options
 from jray.notebook.candidates import addresses
 from jray.notebook.command_table import COMMANDS
@@ -927,13 +929,19 @@ def test_addresses_are_those_of_living_heads_of_this_user(
         (folder / "head.json").write_text(text)
         folder.chmod(mode)
 
-    def told(address: str, created_s: float, pid: int = os.getpid()) -> str:
-        return json.dumps({"address": address, "created_s": created_s, "pid": pid})
+    def told(address: str, created_s: float, process: ProcessId) -> str:
+        head = Head(
+            session=address, pid=process.pid, start_time=process.start_time, address=address, session_dir="",
+            store_dir="", spill_dir="", num_cpus=1, owner_pid=None, started_by="a test", idle_timeout_s=None,
+            python="", created_s=created_s,
+        )  # fmt: skip
+        return json.dumps(head.to_record())
 
-    card("old", told("/old.sock", 1.0))
-    card("new", told("/new.sock", 2.0))
-    card("dead", told("/dead.sock", 3.0, pid=2**22 + 1))
-    card("open", told("/open.sock", 4.0), mode=0o777)
+    own = ProcessId.own()
+    card("old", told("/old.sock", 1.0, own))
+    card("new", told("/new.sock", 2.0, own))
+    card("dead", told("/dead.sock", 3.0, ProcessId(2**22 + 1, 1)))
+    card("open", told("/open.sock", 4.0, own), mode=0o777)
     card("broken", "{")
     assert addresses() == ["/new.sock", "/old.sock"]
 

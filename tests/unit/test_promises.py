@@ -15,12 +15,13 @@ PROMISES = {
     "T1": "Of tasks of two cells that print 1000 lines at once, each line is under the cell that submitted it.",
     "T2": "An interrupt ends jray.get, await and %%remote at once; the cell's tasks are interrupted on their workers, "
     "those of other cells go on, and so does the head.",
-    "T3": "Of a kernel that was killed neither a process nor shared memory is left. (A head that a kernel has started "
-    "ends with it: there are none with a lease.)",
+    "T3": "Of a kernel that was killed neither a process nor shared memory is left; a head that stays is there for "
+    "the next kernel, with its named actors, as long as its keeper lives; `jray ps` agrees.",
     "T4": "The example notebooks say the same in three strict runs with JRAY_NONINTERACTIVE=1 (`make test` compares all "
     "of them), and run without it.",
     "T5": "The server extension asks for a token, XSRF and the right, under any base URL; the head that one notebook "
-    "started is listed and serves another. (The server starts no heads, so its end ends none.)",
+    "started is listed and serves another; the server's own head serves its kernels through their restarts, and through "
+    "the server's for as long as agreed, after which nothing is left.",
     "T6": "The repr of 10 000 pending refs sends nothing, and takes some hundredths of a second.",
     "T7": "Options complete, and the help lists each of them.",
     "T8": "Of a flood few messages and bytes reach the notebook, and the logs have all of it.",

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
-from jray._core.client.launching import default_store_bytes
+from jray._core.client.launching import NodeWanted, default_store_bytes
 from jray._core.detect import detect_gpu_ids, detect_memory_bytes, detect_num_cpus, gpu_ids_for
 from jray._core.engine import StartOptions
-from jray._core.resources import ResourceSet, node_resources_from_user
+from jray._core.resources import node_resources_from_user
 
 #: 4 MiB: room for a few large objects, for tests
 _SMALLEST_STORE = 4 * 1024 * 1024
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Capacity:
-    """What a node has."""
-
-    resources: ResourceSet
-    gpu_ids: list[str]
-    store_bytes: int
-    labels: Mapping[str, str]
-
-
-def capacity_of(options: StartOptions, *, is_head: bool = True) -> Capacity:
+def node_wanted(options: StartOptions, *, is_head: bool = True) -> NodeWanted:
     """Return what the node is to have.  Raises TypeError or ValueError for a wrong value."""
     memory_bytes = detect_memory_bytes()
     store_bytes = options.object_store_memory
@@ -45,7 +34,15 @@ def capacity_of(options: StartOptions, *, is_head: bool = True) -> Capacity:
         },
         max(0, memory_bytes - store_bytes) if options.memory is None else options.memory,
     )
-    return Capacity(total, gpu_ids, store_bytes, _checked_labels(options.labels))
+    return NodeWanted(
+        resources=total,
+        gpu_ids=gpu_ids,
+        store_bytes=store_bytes,
+        labels=_checked_labels(options.labels),
+        name=options.node_name,
+        temp_dir=options.temp_dir,
+        spill_dir=options.spill_dir,
+    )
 
 
 def _checked_labels(labels: Mapping[str, str] | None) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""Owns the start of a head process for this one: its directories, its settings, its first and last moments.
+"""Owns the start of a head process, for this one or for all: its directories, its settings, its first and last moments.
 
 It comes before everything else of a client, and needs little: the head starts while this process loads the rest.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -14,13 +15,17 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jray._core.resources import ResourceSet
 from jray._core.store.place import choose_place, default_capacity, disk_directory, free_bytes
-from jray._core.store.sweep import session_directory
+from jray._core.store.sweep import session_directory, sweep
 from jray._core.wire.connection import check_path, socket_pair
+from jray._heads.cards import runtime_dir
 from jray.exceptions import RaySystemError
+
+if TYPE_CHECKING:
+    from jray._heads.keepers import Keeper
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1])['sys_path']; "
@@ -31,8 +36,21 @@ _STRIPPED = ("JPY_", "IPY_")
 #: longest name of a socket in a session's directory
 _SOCKET_NAME = "/d4194304-9999.sock"
 _GRACE_S = 5.0
-#: where the head finds its end of the socket pair
-_OWNER_FD = 3
+#: where the head finds what it is given: its end of the socket pair, or of the pipe by which it says that it is up
+_GIVEN_FD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class NodeWanted:
+    """What the node of a head is to have, and where its files are to go."""
+
+    resources: ResourceSet
+    gpu_ids: Sequence[str]
+    store_bytes: int
+    labels: Mapping[str, str]
+    name: str | None  #: default: the machine's
+    temp_dir: str | None  #: default: the runtime directory
+    spill_dir: str | None  #: default: `temp_dir`, or a directory on disk if that is in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +68,7 @@ class LaunchedHead:
 
     def read_log(self) -> str:
         """Return the beginning of what it said."""
-        return os.pread(self.log, 8192, 0).decode("utf-8", "replace").strip() or "(nothing)"
+        return _read_log(self.log)
 
     def wait_ready(self, timeout_s: float) -> None:
         """Block until it serves, if it was launched to tell so.  Raises RaySystemError, with the end of its log."""
@@ -72,15 +90,12 @@ class LaunchedHead:
         return _wait_exit(self.pid)
 
 
-def runtime_base() -> str:
-    """Return the directory that holds the sessions' directories."""
-    base = os.environ.get("JRAY_RUNTIME_DIR")
-    if base:
-        return os.path.abspath(base)
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and os.path.isdir(f"{runtime}/jray"):
-        return f"{runtime}/jray"
-    return "/tmp"  # noqa: S108 -- the directory made in it has mode 0700 and a lock
+@dataclass(frozen=True, slots=True)
+class FreeHead:
+    """A head that runs, and goes on when this process has ended."""
+
+    folder: str  #: that its card is in
+    warning: str  #: what the user should know about the store, once
 
 
 def default_store_bytes(memory_bytes: int) -> int:
@@ -88,15 +103,18 @@ def default_store_bytes(memory_bytes: int) -> int:
     return default_capacity(memory_bytes, free_bytes("/dev/shm"))  # noqa: S108
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A head that is to be: where its files go, and what it is told."""
+
+    settings: dict[str, Any]
+    places: list[str]
+    warning: str
+
+
 def launch(
+    wanted: NodeWanted,
     *,
-    resources: ResourceSet,
-    gpu_ids: list[str],
-    store_bytes: int,
-    temp_dir: str | None,
-    spill_dir: str | None,
-    labels: Mapping[str, str],
-    node_name: str | None,
     head_address: str | None = None,
     tells_ready: bool = False,
     env_vars: Mapping[str, str] = MappingProxyType({}),
@@ -107,52 +125,122 @@ def launch(
     `LaunchedHead.wait_ready` reads.
     Raises RaySystemError if there is no place for its files.
     """
-    base = os.path.abspath(temp_dir) if temp_dir else runtime_base()
+    base = os.path.abspath(wanted.temp_dir) if wanted.temp_dir else runtime_dir()
+    plan = _plan(base, base, wanted)
+    ours, theirs = socket_pair()
+    log = _make_log()
+    settings = plan.settings | {
+        "head_address": head_address,
+        "tells_ready": tells_ready,
+        "owner_fd": _GIVEN_FD,
+        "owner_pid": os.getpid(),
+        "ready_fd": None,
+        "started_by": "jray.init",
+        "idle_timeout_s": None,
+        "keeper": None,
+    }
+    pid = _spawn(settings, theirs.fileno(), log, env_vars)
+    theirs.close()
+    return LaunchedHead(
+        pid, ours, log, settings["session_dir"], settings["address"], plan.warning, plan.places,
+        bytes.fromhex(settings["node_id"]),
+    )  # fmt: skip
+
+
+def launch_free(
+    wanted: NodeWanted,
+    *,
+    started_by: str,
+    idle_timeout_s: float | None,
+    keeper: Keeper | None,
+    timeout_s: float,
+) -> FreeHead:
+    """Start a head that outlives this process; blocks until it can be joined.
+
+    Its card is in the runtime directory, wherever its files are, so that others find it.  Raises RaySystemError, with
+    what it said, if it does not come up within *timeout_s*; nothing of it is left then.
+    """
+    base = runtime_dir()
+    files = os.path.abspath(wanted.temp_dir) if wanted.temp_dir else base
+    plan = _plan(base, files, wanted)
+    settings = plan.settings | {
+        "head_address": None,
+        "tells_ready": False,  # it is not by a connection that it does
+        "owner_fd": None,
+        "owner_pid": None,
+        "ready_fd": _GIVEN_FD,
+        "started_by": started_by,
+        "idle_timeout_s": idle_timeout_s,
+        "keeper": None if keeper is None else keeper.to_json(),
+    }
+    ready, theirs = os.pipe2(os.O_CLOEXEC)
+    log = _make_log()
+    try:
+        pid = _spawn(settings, theirs, log, {})
+        os.close(theirs)
+        is_up = False
+        try:
+            is_up = _is_told(ready, timeout_s)
+            if not is_up:
+                raise RaySystemError(f"The head process did not start. It said:\n{_read_log(log)}")
+        finally:
+            if not is_up:  # also if the user has lost patience
+                os.kill(pid, signal.SIGKILL)
+                _wait_exit(pid)
+                for place in plan.places:
+                    sweep(place)
+    finally:
+        os.close(ready)
+        os.close(log)
+    return FreeHead(settings["card_dir"], plan.warning)
+
+
+def _is_told(ready: int, timeout_s: float) -> bool:
+    """Wait for a head's word that it is up; tell whether it came."""
+    waiting = select.poll()
+    waiting.register(ready, select.POLLIN)
+    return bool(waiting.poll(timeout_s * 1000)) and bool(os.read(ready, 16))
+
+
+def _plan(base: str, files: str, wanted: NodeWanted) -> _Plan:
+    """Choose the directories of a head: its card goes into *base*, the rest into *files* as far as that serves."""
     _make_usable(base)
+    _make_usable(files)
     name = f"{int(time.time()):x}-{os.urandom(4).hex()}"
-    session_dir = card_dir = session_directory(base, name)
+    card_dir = session_directory(base, name)
+    session_dir = session_directory(files, name)
     try:
         check_path(session_dir + _SOCKET_NAME)
     except ValueError:
         # sockets must have short paths; the card stays where it is looked for
         session_dir = session_directory("/tmp", name)  # noqa: S108
         _make_usable("/tmp")  # noqa: S108
-    place = choose_place(store_bytes, base)
+    place = choose_place(wanted.store_bytes, files)
     # where both lie in one directory they must not have one name
     store_dir = session_directory(place.base, f"{name}-store")
-    spill_base = os.path.abspath(spill_dir or disk_directory(base))
+    spill_base = os.path.abspath(wanted.spill_dir or disk_directory(files))
     _make_usable(spill_base)
     spilled_dir = session_directory(spill_base, f"{name}-spill")
-    address = f"{session_dir}/node.sock"
-    ours, theirs = socket_pair()
-    log = os.memfd_create("jray-head-log", os.MFD_CLOEXEC)
-    node_id = os.urandom(28)
     settings = {
-        "node_id": node_id.hex(),
-        "tells_ready": tells_ready,
+        "node_id": os.urandom(28).hex(),
         "session_dir": session_dir,
         "store_dir": store_dir,
-        "store_bytes": store_bytes,
+        "store_bytes": wanted.store_bytes,
         "spill_dir": spilled_dir,
-        "address": address,
-        "resources": dict(resources.items()),
-        "gpu_ids": gpu_ids,
-        "labels": dict(labels),
-        "node_name": node_name or socket.gethostname(),
+        "address": f"{session_dir}/node.sock",
+        "resources": dict(wanted.resources.items()),
+        "gpu_ids": list(wanted.gpu_ids),
+        "labels": dict(wanted.labels),
+        "node_name": wanted.name or socket.gethostname(),
         "card_dir": card_dir,
         "is_zygote": False,
         # numpy is wanted in the first workers where the user has it already, else only in later ones
         "eager_zygote": "numpy" in sys.modules,
-        "keep_fd": _OWNER_FD,
-        "owner_fd": _OWNER_FD,
-        "head_address": head_address,
-        "owner_pid": os.getpid(),
+        "keep_fd": _GIVEN_FD,
         "sys_path": sys.path,
     }
-    pid = _spawn(settings, theirs, log, env_vars)
-    theirs.close()
     places = {os.path.dirname(directory) for directory in (session_dir, card_dir, store_dir, spilled_dir)}
-    return LaunchedHead(pid, ours, log, session_dir, address, place.warning, sorted(places), node_id)
+    return _Plan(settings, sorted(places), place.warning)
 
 
 def _make_usable(base: str) -> None:
@@ -170,7 +258,16 @@ def _make_usable(base: str) -> None:
     )
 
 
-def _spawn(settings: dict[str, Any], theirs: socket.socket, log: int, env_vars: Mapping[str, str]) -> int:
+def _make_log() -> int:
+    return os.memfd_create("jray-head-log", os.MFD_CLOEXEC)
+
+
+def _read_log(log: int) -> str:
+    return os.pread(log, 8192, 0).decode("utf-8", "replace").strip() or "(nothing)"
+
+
+def _spawn(settings: dict[str, Any], given: int, log: int, env_vars: Mapping[str, str]) -> int:
+    """Start a head's or a node's process, to which the descriptor *given* is `_GIVEN_FD`."""
     environ = {name: text for name, text in os.environ.items() if not name.startswith(_STRIPPED)}
     environ["MPLBACKEND"] = "agg"  # the kernel's own draws into the kernel
     if "OMP_NUM_THREADS" in environ:
@@ -186,7 +283,7 @@ def _spawn(settings: dict[str, Any], theirs: socket.socket, log: int, env_vars: 
             (os.POSIX_SPAWN_DUP2, log, 2),
             # not by making it inheritable: another thread may start a process at this moment, which would
             # keep it open and hide the head's death
-            (os.POSIX_SPAWN_DUP2, theirs.fileno(), _OWNER_FD),
+            (os.POSIX_SPAWN_DUP2, given, _GIVEN_FD),
         ],
         setsid=True,  # an interrupt of the notebook goes to its whole process group
     )

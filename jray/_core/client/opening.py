@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
-from jray._core.client.capacity import capacity_of
-from jray._core.client.launching import LaunchedHead, launch
+from jray._core.client.capacity import node_wanted
+from jray._core.client.finding import Found, find_head
+from jray._core.client.launching import launch
 from jray._core.config import Config
 from jray._core.engine import StartOptions
 from jray._core.environments import Environment, normalize
@@ -16,39 +18,29 @@ from jray._core.environments import Environment, normalize
 if TYPE_CHECKING:
     from jray._core.client.session import NativeSession
 
+logger = logging.getLogger("jray")
+
 
 def open_session(options: StartOptions) -> NativeSession:
     """Start a head for this process, or join one; blocks until it is ready."""
     environment = normalize(options.runtime_env)
-    address = _find_address(options.address)
+    found = find_head(options.address)
     facts = _facts(options, environment)
     config = Config.from_environ()
-    if address is None:
-        head = _launch(options)
+    if found.address is None:
+        head = launch(node_wanted(options))
         from jray._core.client.session import start  # noqa: PLC0415 -- 80 ms, in which the head comes up
 
         session = start(head, facts, config)
     else:
-        _refuse_local_settings(options)
+        _refuse_local_settings(options, found)
         from jray._core.client.session import join  # noqa: PLC0415 -- as above
 
-        session = join(address, facts, config)
+        session = join(found, facts, config)
+        logger.info("Joined the jray head at %s: %s.", found.address, found.why)
     session.client.runtime_env = environment
     session.client.shows_output = options.log_to_driver
     return session
-
-
-def _launch(options: StartOptions) -> LaunchedHead:
-    capacity = capacity_of(options)
-    return launch(
-        resources=capacity.resources,
-        gpu_ids=capacity.gpu_ids,
-        store_bytes=capacity.store_bytes,
-        temp_dir=options.temp_dir,
-        spill_dir=options.spill_dir,
-        labels=capacity.labels,
-        node_name=options.node_name,
-    )
 
 
 def _facts(options: StartOptions, environment: Environment) -> dict[str, Any]:
@@ -66,25 +58,7 @@ def _facts(options: StartOptions, environment: Environment) -> dict[str, Any]:
     }
 
 
-def _find_address(address: str | None) -> str | None:
-    if address in (None, "auto"):
-        found = os.environ.get("JRAY_ADDRESS") or os.environ.get("RAY_ADDRESS")
-        if found is None and address == "auto":
-            raise ConnectionError(
-                "Could not find any running jray head: JRAY_ADDRESS is not set. Call jray.init() to start one."
-            )
-        address = found
-    if address == "local" or address is None:
-        return None
-    if "/" not in address:
-        raise ConnectionError(
-            f"The address {address!r} is not the path of a head's socket. jray's own runtime uses one machine; "
-            'call jray.init() without an address, or with engine="ray" for a Ray cluster at that address.'
-        )
-    return address
-
-
-def _refuse_local_settings(options: StartOptions) -> None:
+def _refuse_local_settings(options: StartOptions, found: Found) -> None:
     names = {
         name: name
         for name in ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory", "node_name")
@@ -93,5 +67,6 @@ def _refuse_local_settings(options: StartOptions) -> None:
     given = [said for name, said in names.items() if getattr(options, name) is not None]
     if given:
         raise ValueError(
-            f"When connecting to an existing cluster, {' and '.join(given)} must not be provided."
+            f"When connecting to an existing cluster, {' and '.join(given)} must not be provided. The head at "
+            f'{found.address} was chosen because {found.why}; jray.init(address="local", ...) starts another.'
         )

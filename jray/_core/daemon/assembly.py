@@ -23,6 +23,7 @@ from jray._core.resources import ResourceSet
 from jray._core.specs import ExitCause
 from jray._core.store.arena import Store
 from jray._core.store.spill import SpillFiles
+from jray._core.versions import own_versions
 from jray._core.wire.connection import Connection, Message, Reactor
 
 #: where a zygote finds its socket
@@ -108,6 +109,7 @@ def assemble(
             "session_dir": settings["session_dir"],
             "store_dir": settings["store_dir"],
             "spill_dir": settings["spill_dir"],
+            "versions": own_versions(),
         },
         disconnected=pool.disconnected,
         on_owner_gone=on_owner_gone,

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jray._core.config import Config
 from jray._core.daemon.assembly import assemble
 from jray._core.head.cluster import ClusterService
 from jray._core.head.remote_node import NodeDoor
+from jray._core.node.host import Part
 from jray._core.node.pool import ZygoteProcess
 from jray._core.resources import ResourceSet
 from jray._core.store.sweep import sweep
 from jray._core.wire import messages
 from jray._core.wire.connection import Listener, Reactor
+from jray._heads.cards import Head
+from jray._heads.processes import ProcessId
+
+if TYPE_CHECKING:
+    from jray._core.daemon.keeping import Keeping
 
 #: seconds that each other node may take to hear that it must end
 _FAREWELL_S = 1.0
@@ -44,9 +49,22 @@ class HeadDaemon:
             strangers={messages.NODE_JOIN: self._door.join},
         )
         self._cluster.node_joined(self._node.host, self._node.facts)
+        #: what ends a head that nobody owns
+        self._keeping: Keeping | None = None
+        if settings["owner_pid"] is None:
+            from jray._core.daemon.keeping import Keeping  # noqa: PLC0415 -- most heads have an owner, who waits
+
+            self._keeping = Keeping(
+                settings["card_dir"],
+                settings["idle_timeout_s"],
+                settings["keeper"],
+                self._reactor,
+                self._cluster.is_in_use,
+                self._end,
+            )
 
     def run(self, owner: socket.socket | None) -> None:
-        """Serve until stopped: by SIGTERM, or by the end of the driver that owns this head."""
+        """Serve until stopped: by SIGTERM, by the end of the driver that owns this head, or by `Keeping`."""
         signal.signal(signal.SIGTERM, lambda *_: self._stop())
         host = self._node.host
         listener = Listener(self._settings["address"], self._reactor, host.accept)
@@ -56,17 +74,25 @@ class HeadDaemon:
         settings = self._settings
         if settings["tells_ready"]:
             host.tell_ready()
+        _tell_starter(settings["ready_fd"])
         directories = ("session_dir", "card_dir", "store_dir", "spill_dir")
         for base in {os.path.dirname(settings[name]) for name in directories}:
             sweep(base)  # what was left by heads that could not clean up
         try:
-            host.serve([self._cluster])
+            parts: list[Part] = [self._cluster]
+            host.serve(parts if self._keeping is None else [*parts, self._keeping])
         finally:
+            if self._keeping is not None:
+                self._keeping.close()
             listener.close()
             self._door.close(_FAREWELL_S)
 
     def _stop(self) -> None:
         self._node.host.stop()
+
+    def _end(self, why: str) -> None:
+        print(f"This head ends: {why}.", flush=True)  # noqa: T201 -- stdout is the head's log
+        self._stop()
 
     def _fail(self, text: str) -> None:
         """End this head, because it can do nothing any more, and tell the drivers why."""
@@ -81,21 +107,23 @@ class HeadDaemon:
 
     def _write_card(self) -> None:
         """Write head.json, by which other programs of this user find the head."""
-        settings = self._settings
-        card = {
-            "session": os.path.basename(settings["session_dir"]),
-            "pid": os.getpid(),
-            "start_time": _start_time(),
-            "address": settings["address"],
-            "num_cpus": ResourceSet(settings["resources"]).to_floats().get("CPU", 0),
-            "owner_pid": settings["owner_pid"],
-            "python": sys.executable,
-            "created_s": time.time(),
-        }
-        path = f"{settings['card_dir']}/head.json"
-        with open(path + ".new", "w", encoding="utf-8") as file:
-            json.dump(card, file)
-        os.replace(path + ".new", path)
+        settings, own = self._settings, ProcessId.own()
+        Head(
+            session=os.path.basename(settings["session_dir"]),
+            pid=own.pid,
+            start_time=own.start_time,
+            address=settings["address"],
+            session_dir=settings["session_dir"],
+            store_dir=settings["store_dir"],
+            spill_dir=settings["spill_dir"],
+            num_cpus=ResourceSet(settings["resources"]).to_floats().get("CPU", 0),
+            owner_pid=settings["owner_pid"],
+            started_by=settings["started_by"],
+            idle_timeout_s=settings["idle_timeout_s"],
+            python=sys.executable,
+            created_s=time.time(),
+            folder=settings["card_dir"],
+        ).write()
 
     def close(self) -> None:
         """Remove everything this head has on disk and in shared memory."""
@@ -103,7 +131,11 @@ class HeadDaemon:
         self._reactor.close()
 
 
-def _start_time() -> int:
-    """Return when this process started, in the kernel's ticks: with the pid it names one process for ever."""
-    with open("/proc/self/stat", "rb") as file:
-        return int(file.read().rsplit(b")", 1)[1].split()[19])
+def _tell_starter(fd: int | None) -> None:
+    """Tell who has started a head that stays that it can be joined."""
+    if fd is not None:
+        try:
+            os.write(fd, b"ready")
+        except BrokenPipeError:  # the starter did not wait
+            pass
+        os.close(fd)

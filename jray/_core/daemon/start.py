@@ -6,6 +6,7 @@ import io
 import os
 import resource
 import socket
+import traceback
 from typing import Any
 
 from jray._core.daemon.head import HeadDaemon
@@ -31,6 +32,8 @@ def run(settings: dict[str, Any], zygote_socket: socket.socket, zygote_pid: int,
         ) from error
     is_head = settings["head_address"] is None
     os.mkdir(f"{settings['session_dir']}/logs", 0o700)
+    # what the starter reads if this does not come up; the log of its own goes with the session
+    starters_log = os.dup(2)
     _log_to(f"{settings['session_dir']}/logs/{'head' if is_head else 'node'}.log")
     owner_fd = settings["owner_fd"]
     owner = socket.socket(fileno=owner_fd) if owner_fd is not None else None
@@ -41,6 +44,9 @@ def run(settings: dict[str, Any], zygote_socket: socket.socket, zygote_pid: int,
             daemon.run(owner)
         finally:
             daemon.close()
+    except Exception:
+        os.write(starters_log, traceback.format_exc().encode())
+        raise
     finally:
         end_children(_GRACE_S)
         for holder in reversed(holders):

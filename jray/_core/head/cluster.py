@@ -23,6 +23,8 @@ from jray._core.wire.connection import Message
 _OF_NODES = {"store", "adopt"}
 #: ... and those that one node answers, whose id is the first argument
 _OF_ONE_NODE = {"log_names", "log_piece"}
+#: the job of who only asks
+_NO_JOB = b"\xff\xff\xff\xff"
 #: of nodes and of clients that have ended so many are remembered, the latest
 _REMEMBERED = 1000
 
@@ -114,6 +116,8 @@ class ClusterService:
         if client.kind == "driver":
             job = self.head.start_job(client.number, facts)
             client, namespace = dataclasses.replace(client, job_id=job.job_id), job.namespace
+        elif client.kind == "observer":
+            client, namespace = dataclasses.replace(client, job_id=_NO_JOB), ""
         else:
             namespace = facts["namespace"]
         self._clients[client.number] = client
@@ -121,7 +125,7 @@ class ClusterService:
         if client.worker_id is not None:
             worker = RegisteredWorker(client.number, client.address, client.pid)
             self.scheduler.worker_registered(client.worker_id, worker)
-        else:
+        elif client.kind == "driver":
             self.scheduler.prestart(client.node_id, client.job_id)
 
     def client_left(self, number: int) -> None:
@@ -247,8 +251,12 @@ class ClusterService:
         A question is the kind of its message, and what that says besides its number.
         """
         deadline_s = time.monotonic() + timeout_s
-        number = self._gatherings.begin(client.number, request, set(self._clients), deadline_s)
-        for asked in list(self._clients):
+        told = {asked.number for asked in self._clients.values() if asked.kind != "observer"}
+        if not told:
+            self._reply(client, request, ([], []))
+            return
+        number = self._gatherings.begin(client.number, request, told, deadline_s)
+        for asked in told:
             self._send(asked, (question[0], number, *question[1:]))
 
     def _gather_from_nodes(
@@ -282,7 +290,8 @@ class ClusterService:
 
     def _client_rows(self) -> list[dict[str, Any]]:
         """Return a row for each driver and worker, living or lately ended, with Ray's keys."""
-        return [self._client_row(client) for client in (*self._clients.values(), *self._ended)]
+        everybody = (*self._clients.values(), *self._ended)
+        return [self._client_row(client) for client in everybody if client.kind != "observer"]
 
     def _client_row(self, client: ClientFacts) -> dict[str, Any]:
         is_alive = client.number in self._clients
@@ -332,6 +341,11 @@ class ClusterService:
     def drivers(self) -> list[int]:
         """Return the numbers of the drivers that are connected."""
         return [client.number for client in self._clients.values() if client.kind == "driver"]
+
+    def is_in_use(self) -> bool:
+        """Tell whether a driver is connected or a task runs; actors that wait for calls do not count."""
+        is_driven = any(client.kind == "driver" for client in self._clients.values())
+        return is_driven or self.scheduler.leases.runs_tasks
 
     def _reply(self, client: ClientFacts, request: int, value: Any) -> None:
         self._send(client.number, (messages.REPLY, request, False, value))

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any
 
-from jray._core.client.capacity import capacity_of
+from jray._core.client.capacity import node_wanted
 from jray._core.config import Config
 from jray._core.engine import StartOptions
 from jray._core.environments import normalize
@@ -72,7 +72,7 @@ def open_session(options: StartOptions) -> InlineSession:
             "or choose another engine."
         )
     environment = normalize(options.runtime_env)
-    capacity = capacity_of(options)
+    capacity = node_wanted(options)
     client = InlineClient(
         config=Config.from_environ(),
         resources=NodeResources(capacity.resources, capacity.gpu_ids),

@@ -494,6 +494,11 @@ class Leases:
         """Whether any worker runs tasks or is an actor."""
         return bool(self._leases or self._actor_workers)
 
+    @property
+    def runs_tasks(self) -> bool:
+        """Whether any worker is leased to run tasks."""
+        return bool(self._leases)
+
     def in_use(self) -> list[PooledWorker]:
         """Return the workers that run tasks or are actors."""
         return [*self._leases.values(), *self._actor_workers.values()]

@@ -10,6 +10,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
+from jray._core.client.finding import find_head
 from jray._core.refs import current
 from jray.api import cluster_resources
 from jray.session import init
@@ -244,9 +245,10 @@ class Pool:
 
 
 def _start(address: str | None, processes: int | None) -> None:
-    """Join the cluster at *address*, or that of the environment; if there is none, start one of that size."""
+    """Join the cluster at *address*, or the one that a bare init joins; if there is none, start one of that size."""
     wanted = address or os.environ.get("JRAY_ADDRESS") or os.environ.get("RAY_ADDRESS")
-    init(address, num_cpus=processes if wanted in (None, "local") else None)
+    starts = wanted == "local" or (not wanted and find_head(None).address is None)
+    init(address, num_cpus=processes if starts else None)
 
 
 def _check_size(processes: int | None) -> int:
