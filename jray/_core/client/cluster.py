@@ -81,6 +81,8 @@ class ClusterView:
             found = client.ask("clients")
         elif kind == "placement_groups":
             found = map(group_state, client.ask("groups"))
+        elif kind == "runtime_envs":
+            found = client.ask("runtime_envs")
         elif kind == "jobs":
             found = client.ask("jobs")
         else:

@@ -101,6 +101,7 @@ def launch(
     spill_base = os.path.abspath(spill_dir or disk_directory(base))
     _make_usable(spill_base)
     spilled_dir = session_directory(spill_base, f"{name}-spill")
+    environment_dir = session_directory(spill_base, f"{name}-env")
     address = f"{session_dir}/node.sock"
     ours, theirs = socket_pair()
     log = os.memfd_create("jray-head-log", os.MFD_CLOEXEC)
@@ -109,6 +110,7 @@ def launch(
         "store_dir": store_dir,
         "store_bytes": store_bytes,
         "spill_dir": spilled_dir,
+        "environment_dir": environment_dir,
         "address": address,
         "resources": dict(resources.items()),
         "gpu_ids": gpu_ids,

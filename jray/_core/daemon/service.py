@@ -17,9 +17,11 @@ from collections.abc import Callable
 from typing import Any
 
 from jray._core.config import Config
+from jray._core.environments import Environment, is_at_hand
 from jray._core.head.service import HeadService
 from jray._core.machine.actors import NameTaken
 from jray._core.machine.gathering import Gathering, Gatherings
+from jray._core.node.environments import EnvironmentService
 from jray._core.node.pool import WorkerPool, ZygoteProcess
 from jray._core.node.service import LocalWorker, NodeService
 from jray._core.node.spilling import SpillService
@@ -96,6 +98,14 @@ class Daemon:
         self._pool = pool
         self.node = NodeService(
             config=self._config,
+            environments=EnvironmentService(
+                config=self._config,
+                reactor=self._reactor,
+                pool=pool,
+                directory=settings["environment_dir"],
+                log_dir=f"{self._session_dir}/logs",
+                fetch=self._fetch_package,
+            ),
             node_id=self.node_id,
             resources=NodeResources(total, settings["gpu_ids"]),
             labels={**settings["labels"], "ray.io/node-id": self.node_id.hex()},
@@ -160,7 +170,8 @@ class Daemon:
             self._accept(owner, is_owner=True)
         self._write_card()
         directories = (
-            self._session_dir, self._settings["card_dir"], self._store.directory, self._settings["spill_dir"]
+            self._session_dir, self._settings["card_dir"], self._store.directory, self._settings["spill_dir"],
+            self._settings["environment_dir"],
         )  # fmt: skip
         for base in {os.path.dirname(directory) for directory in directories}:
             sweep(base)  # what was left by heads that could not clean up
@@ -173,7 +184,7 @@ class Daemon:
                 self.node.memory.needed(self.node.leases.is_in_use)
                 moments = (
                     None if idle else next_tick, deadline, self.node.spilling.next_deadline_s(),
-                    self.node.memory.next_deadline_s(),
+                    self.node.memory.next_deadline_s(), self.node.environments.next_deadline_s(),
                 )  # fmt: skip
                 until = min((at for at in moments if at is not None), default=None)
                 self._reactor.poll(None if until is None else max(0.0, until - time.monotonic()))
@@ -182,12 +193,14 @@ class Daemon:
                         self._gathered(gathering)
                 self.node.spilling.advance()
                 self.node.memory.advance()
+                self.node.environments.advance()
                 if time.monotonic() >= next_tick:
                     next_tick = time.monotonic() + _TICK_S
                     self.node.tick()
         finally:
             listener.close()
             self._pool.close()
+            self.node.environments.close()
             self.node.spilling.close()
 
     def _stop_signal(self, *_: object) -> None:
@@ -264,8 +277,23 @@ class Daemon:
         if client.worker_id is not None:
             self.node.worker_registered(client.worker_id, LocalWorker(client.number, address, pid))
         elif kind == "driver":
-            cpus = ResourceSet(self._settings["resources"]).get("CPU") // 10_000
-            self.node.prestart(job_id, min(cpus, os.cpu_count() or 1))
+            environment = facts.get("runtime_env", ())
+            if is_at_hand(environment):  # or the driver will say when it has sent what is needed
+                self._prestart(client, environment)
+
+    def _prestart(self, client: ClientRecord, environment: Environment) -> None:
+        """Have workers of a job's environment started, before its first task asks for them."""
+        cpus = ResourceSet(self._settings["resources"]).get("CPU") // 10_000
+        self.node.prestart(client.job_id, environment, min(cpus, os.cpu_count() or 1))
+
+    def _fetch_package(self, uri: str, path: str, done: Callable[[str], None]) -> None:
+        """Write a package that a job has uploaded to a file."""
+        if not self.head.packages.chunks(uri):
+            done("no job that runs has uploaded it")
+            return
+        with open(path, "wb") as file:
+            file.writelines(self.head.packages.chunks(uri))
+        done("")
 
     def _lease(self, client: ClientRecord, message: Message) -> None:
         _, class_number, units, wanted, runtime_env, *details = message
@@ -298,6 +326,10 @@ class Daemon:
         own: dict[str, Callable[..., Any]] = {
             "resources": self._resources,
             "node": self._node_row,
+            "prepare": lambda environment: self._prestart(client, environment),
+            "runtime_envs": lambda: [
+                {**row, "node_id": self.node_id.hex()} for row in self.node.environments.rows()
+            ],
             "waiting": lambda: self.node.waiting_rows(client.job_id),
             "workers": self._worker_rows,
             "clients": self._client_rows,
@@ -416,7 +448,7 @@ class Daemon:
 
     def _job_facts(self, job_id: bytes) -> dict[str, Any]:
         job = self.head.jobs[job_id]
-        return {**job.facts, "namespace": job.namespace}
+        return {**job.facts, "namespace": job.namespace, "client": job.client}
 
     def _workers_exited(self, ended: list[tuple[bytes, ExitCause]]) -> None:
         if not self._is_stopping:

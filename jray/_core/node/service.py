@@ -11,20 +11,19 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, Protocol, cast
 
 from jray._core.config import Config
+from jray._core.environments import Environment
 from jray._core.machine import leases as machine
 from jray._core.machine.groups import Strategy
 from jray._core.machine.orphans import Orphans
+from jray._core.node.environments import EnvironmentService, Pool
 from jray._core.node.memory import MemoryMonitor
 from jray._core.node.pool import WorkerPool
 from jray._core.node.spilling import SpillService
 from jray._core.resources import NodeResources, ResourceSet
-from jray._core.specs import ActorSpec, ExitCause, GroupSpec, MemoryReport
+from jray._core.specs import SETUP_FAILED, ActorSpec, ExitCause, GroupSpec, MemoryReport, SetupFailure
 from jray._core.store.arena import Store
 from jray._core.strategies import Where
 from jray._core.wire import messages
-
-#: How a job's workers are told apart: by its id and the hashable form of a runtime environment.
-Pool = tuple[bytes, tuple[tuple[str, Any], ...]]
 
 
 class Cluster(Protocol):
@@ -52,6 +51,7 @@ class NodeService:
         self,
         *,
         config: Config,
+        environments: EnvironmentService,
         node_id: bytes,
         resources: NodeResources,
         labels: Mapping[str, str],
@@ -66,6 +66,8 @@ class NodeService:
         soft_limit: int,
     ) -> None:
         self._config = config
+        self.environments = environments
+        environments.host = self
         self._pool = pool
         self._store = store
         self.spilling = spilling
@@ -199,12 +201,34 @@ class NodeService:
     def job_gone(self, job_id: bytes) -> None:
         pools = {worker.pool for worker in self.leases.workers.values() if worker.pool[0] == job_id}  # type: ignore[index]
         self.perform(self.leases.pool_gone(pools))
+        self.environments.abandoned(job_id)
 
-    def prestart(self, job_id: bytes, count: int) -> None:
-        self.perform(self.leases.prestart(self._node_id, (job_id, ()), count))
+    def prestart(self, job_id: bytes, environment: Environment, count: int) -> None:
+        self.perform(self.leases.prestart(self._node_id, (job_id, environment), count))
 
     def tick(self) -> None:
         self.perform(self.leases.tick(now_s=time.monotonic(), idle_s=self._config.worker_idle_s))
+
+    # -- what runtime environments tell (`jray._core.node.environments.Host`) ------------------------
+
+    def environment_awaited(self, worker_id: bytes) -> None:
+        self.perform(self.leases.environment_awaited(worker_id))
+
+    def environment_made(self, pool: Pool) -> None:
+        self.perform(self.leases.environment_made(self._node_id, pool))
+
+    def environment_failed(self, pool: Pool, reason: SetupFailure) -> None:
+        if not self.leases.asking(pool):  # it was made ahead of any task: who asks later has it tried again
+            self.environment_told(pool, f"A runtime environment could not be made. {reason}")
+        self.perform(self.leases.environment_failed(self._node_id, pool, reason))
+
+    def environment_told(self, pool: Pool, text: str) -> None:
+        cells = {(demand.client, demand.cell) for demand in self.leases.asking(pool)}
+        for client, cell in cells or {(self._job_facts(pool[0])["client"], 0)}:
+            self._send(client, (messages.NOTICE, cell, text))
+
+    def is_wanted(self, pool: Pool) -> bool:
+        return bool(self.leases.asking(pool))
 
     # -- the store --------------------------------------------------------------------------------
 
@@ -246,6 +270,10 @@ class NodeService:
             self._send(client, (messages.REPLY, request, False, cause))
         # also of one that is ENDING, because its placement group was removed
         actor_id = None if pooled is None else pooled.actor_id
+        self.environments.exited(worker_id)
+        if pooled is not None and worker is None and cause.exit_code == SETUP_FAILED:
+            reason = f"Its worker_process_setup_hook raised:\n{cause.last_lines}"
+            self.environment_failed(cast("Pool", pooled.pool), SetupFailure(reason))
         self.perform(self.leases.worker_died(worker_id))
         if actor_id is not None:
             self.cluster.actor_worker_died(actor_id, cause)
@@ -374,8 +402,9 @@ class NodeService:
         job_id, runtime_env = cast("Pool", action.pool)
         number = next(self._log_numbers)
         facts = self._job_facts(job_id)
-        self._pool.start(
+        self.environments.start(
             action.worker_id,
+            (job_id, runtime_env),
             {
                 "worker_id": action.worker_id,
                 "job_id": job_id,

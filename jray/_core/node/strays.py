@@ -49,18 +49,24 @@ def end_strays(own: Container[int]) -> None:
             _kill(pid)
 
 
-def end_children(timeout_s: float) -> dict[int, int]:
-    """Kill and reap all children, and what comes to this process by their death; return the wait statuses."""
+def end_children(timeout_s: float, besides: Container[int] = ()) -> dict[int, int]:
+    """Kill and reap all children, and what comes to this process by their death; return the wait statuses.
+
+    Those in *besides* are left alone: somebody else waits for them.
+    """
     deadline = time.monotonic() + timeout_s
     statuses: dict[int, int] = {}
     while True:
-        end_strays(())
-        try:
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                statuses[ended[0]] = ended[1]
-        except ChildProcessError:
-            return statuses
-        if time.monotonic() > deadline:
+        end_strays(besides)
+        left = [pid for pid in children() if pid not in besides]
+        for pid in left:
+            try:
+                ended, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:  # another thread has waited for it
+                continue
+            if ended:
+                statuses[pid] = status
+        if not left or time.monotonic() > deadline:
             return statuses
         time.sleep(_LOOK_S)
 

@@ -85,3 +85,4 @@ SPILL_MOVE = (
 FORK = 70  #: worker id, environment, log path
 FORKED = 71  #: worker id, pid
 REAPED = 72  #: pid, wait status
+INTERPRETER = 73  #: (from the zygote of a runtime environment's interpreter) it can fork workers from now on
