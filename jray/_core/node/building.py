@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import urllib.request
 import venv
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from jray._core.environments import WORKING_DIR_VARIABLE, ending
 from jray._core.node.strays import adopt_orphans, end_children, end_with_parent
@@ -41,7 +42,9 @@ def main() -> None:
     """Make what the settings say, tell of it, and leave no process behind."""
     settings = json.loads(sys.argv[1])
     adopt_orphans()
-    end_with_parent(settings["parent"])
+    # not by SIGKILL: what runs here starts processes of its own, which would have nobody
+    signal.signal(signal.SIGTERM, _end)
+    end_with_parent(settings["parent"], signal.SIGTERM)
     os.set_inheritable(_OUTCOME_FD, False)
     outcome: dict[str, Any]
     try:
@@ -54,6 +57,10 @@ def main() -> None:
         end_children(_GRACE_S)
     with os.fdopen(_OUTCOME_FD, "w", encoding="utf-8") as file:
         json.dump(outcome, file)
+
+
+def _end(*_: object) -> NoReturn:
+    raise SystemExit(1)
 
 
 def size_of(directory: str) -> int:
@@ -104,9 +111,8 @@ def _download(source: str, path: str) -> None:
         ):
             shutil.copyfileobj(answer, file, _PIECE_BYTES)
     except (urllib.error.URLError, TimeoutError) as error:
-        raise BuildError(
-            f"{source} cannot be downloaded: {getattr(error, 'reason', None) or error}."
-        ) from error
+        why = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
+        raise BuildError(f"{source} cannot be downloaded: {why}.") from error
 
 
 def _unzip(path: str, target: str) -> None:
