@@ -232,7 +232,7 @@ PLANNED: dict[str, list[tuple[str, str]]] = {
         ("jray.cluster_utils.Cluster.", "add_node remove_node wait_for_nodes shutdown"),
     ],
     "runtime environments": [
-        ("runtime_env(", "working_dir py_modules pip uv excludes worker_process_setup_hook conda"),
+        ("runtime_env(", "conda"),
     ],
     "job submission": [
         ("jray.", "job_submission"),

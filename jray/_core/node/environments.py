@@ -49,7 +49,7 @@ _THEIR_FD = 3
 #: builds that go on at once: they share the disk and the network
 _MOST_BUILDS = 4
 #: who waits for packages hears of them this often
-_PROGRESS_S = 10.0
+_PROGRESS_S = 20.0
 _TAIL_LINES = 20
 _TAIL_BYTES = 8192
 _NAMED = 4
