@@ -14,7 +14,7 @@ Any other field than `env_vars` replaces the parent's.  Nothing here touches a f
 from __future__ import annotations
 
 import os
-import urllib.parse
+import re
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NoReturn, Protocol
@@ -241,11 +241,10 @@ def _checked_place(field: str, text: str) -> str:
             f"runtime_env[{field!r}] = {text!r}: unknown scheme {scheme}://; jray fetches "
             f"{', '.join(f'{name}://' for name in _SCHEMES)}."
         )
-    path = urllib.parse.urlsplit(text).path if scheme.startswith("http") else rest
     if scheme == "local":
         if not rest.startswith("/"):
             raise ValueError(f"runtime_env[{field!r}] = {text!r}: the path after local:// must be absolute.")
-    elif not path.endswith(_ENDINGS[field]):
+    elif not _path_in(text).endswith(_ENDINGS[field]):
         raise ValueError(
             f"runtime_env[{field!r}] = {text!r}: only packages that end in {', '.join(_ENDINGS[field])} are supported."
         )
@@ -260,8 +259,12 @@ def is_uri(text: str) -> bool:
 
 def ending(uri: str) -> str:
     """Return the ending of a package by which it is unpacked; "" if it has none of these."""
-    path = urllib.parse.urlsplit(uri).path if uri.startswith("http") else uri
-    return next((end for end in (*ARCHIVES, ".whl") if path.endswith(end)), "")
+    return next((end for end in (*ARCHIVES, ".whl") if _path_in(uri).endswith(end)), "")
+
+
+def _path_in(uri: str) -> str:
+    """Return a URI without its query and fragment, which only addresses of the web have."""
+    return re.split("[?#]", uri, maxsplit=1)[0] if uri.startswith("http") else uri
 
 
 def _check_excludes(value: Any) -> list[str] | None:

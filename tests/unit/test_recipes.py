@@ -31,7 +31,7 @@ def test_each_field_has_its_part() -> None:
     )
     kinds = [type(whole.orders[key]) for key in whole.keys]
     assert kinds == [Unpack, Place, Unpack, Keep, Install, Interpret]
-    assert [part.keep_s for part in whole.parts] == [None] * 5 + [60.0]
+    assert [part.keep_s for part in whole.parts] == [None, 1.0, None, None, None, 60.0]
     assert whole.parts[-1].needs == (whole.packages,)
     assert whole.interpreter == whole.keys[-1]
     assert made(worker_process_setup_hook="module.function").parts == ()

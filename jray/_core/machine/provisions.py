@@ -215,6 +215,11 @@ class Provisions:
         record = self._records.get(key)
         return [] if record is None else list(record.waiters)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is there, nor wanted."""
+        return not self._records
+
     def interested(self) -> list[Hashable]:
         """Return who waits for something, or was just told of it."""
         return [*self._waits, *(waiter for waiter in self._held if waiter not in self._waits)]

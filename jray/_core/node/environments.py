@@ -207,12 +207,16 @@ class EnvironmentService:
 
     def next_deadline_s(self) -> float | None:
         """Return when `advance` must be called at the latest; None: no matter."""
+        if self._machine.is_empty:
+            return None
         moments = [build.told_s + _PROGRESS_S for build in self._builds.values()]
         deadline = self._machine.next_deadline_s()
         return min(moments if deadline is None else [*moments, deadline], default=None)
 
     def advance(self) -> None:
         """Do what is due."""
+        if self._machine.is_empty:
+            return
         now = time.monotonic()
         self._perform(self._machine.overdue(now))
         self._perform(self._machine.tick(now_s=now))
@@ -292,14 +296,12 @@ class EnvironmentService:
 
     def _make(self, part: machine.Part) -> None:
         order = self._orders[part.key]
-        if self._claimed is None:
-            self._claimed = claim(self._directory)
         number = next(self._numbers)
         now = time.monotonic()
         build = _Build(
             part,
             order,
-            target=f"{self._directory}/{part.key}-{number}",
+            target=f"{self._directory}/{type(order).__name__.lower()}-{number}",
             log_path=f"{self._log_dir}/environment-{number}.log",
             started_s=now,
             told_s=now,
@@ -307,6 +309,8 @@ class EnvironmentService:
         self._builds[part.key] = build
         self._logs[part.key] = build.log_path
         try:
+            if self._claimed is None:
+                self._claimed = claim(self._directory)
             self._begin(build, order)
         except OSError as error:
             self._failed(build, f"{error.strerror}: {error.filename}" if error.filename else str(error))
@@ -401,7 +405,10 @@ class EnvironmentService:
             build.outcome += data
             return
         status = self._reap(build)
-        outcome = json.loads(build.outcome or b"{}")
+        try:
+            outcome = json.loads(build.outcome)
+        except ValueError:  # it was ended before it had said all
+            outcome = {}
         if "bytes" in outcome:
             self._made(build, outcome["bytes"])
             return
@@ -411,9 +418,9 @@ class EnvironmentService:
         self._failed(build, outcome.get("error", f"the process that made it (pid {build.pid}) {how}"))
 
     def _reap(self, build: _Build) -> int:
-        """Wait for a process that is about to end, and end what it leaves."""
+        """End a process, unless it is about to end by itself, and what it leaves; return its wait status."""
         self._close_pipe(build)
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(build.pid, signal.SIGKILL)
         _, status = os.waitpid(build.pid, 0)
         self._pool.foreign.discard(build.pid)
@@ -431,7 +438,6 @@ class EnvironmentService:
         if build.interpreter:
             self._pool.dismiss(build.interpreter)
         if build.pipe >= 0:
-            os.killpg(build.pid, signal.SIGKILL)
             self._reap(build)
         if not isinstance(build.order, Place):
             _remove_later(build.target)
@@ -470,6 +476,7 @@ class EnvironmentService:
 
     def _remove(self, key: str) -> None:
         place = self._places.pop(key)
+        self._logs.pop(key, None)
         order = self._orders.pop(key)
         if isinstance(order, Interpret):
             self._pool.dismiss(place)

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from jray._core.environments import SETUP_TIMEOUT_S, WORKING_DIR_VARIABLE, Environment, as_dict
 from jray._core.machine.provisions import Part
 
+#: a directory of the node that nobody has used for so long is looked for again
+_PLACE_S = 1.0
 #: what of the variables changes what is installed
 _INSTALLERS_OWN = ("PIP_", "UV_")
 
@@ -93,13 +93,15 @@ def recipe(environment: Environment, interpreter_idle_s: float) -> Recipe:
 
     def add(order: Order, *needs: str, keep_s: float | None = None) -> str:
         needs = tuple(need for need in needs if need)
-        key = f"{type(order).__name__.lower()}-{_digest(_facts(order))}"
+        key = f"{type(order).__name__.lower()} {json.dumps(_facts(order), sort_keys=True)}"
         parts[key] = Part(key, needs, keep_s)
         orders[key] = order
         return key
 
     def files(uri: str) -> str:
-        return add(Place(uri.removeprefix("local://")) if uri.startswith("local://") else Unpack(uri))
+        if uri.startswith("local://"):  # it is its owner's, who may remove it: look again by and by
+            return add(Place(uri.removeprefix("local://")), keep_s=_PLACE_S)
+        return add(Unpack(uri))
 
     working_dir = files(fields["working_dir"]) if "working_dir" in fields else ""
     modules = tuple(files(uri) for uri in fields.get("py_modules", ()))
@@ -113,6 +115,8 @@ def recipe(environment: Environment, interpreter_idle_s: float) -> Recipe:
             packages = add(order, refers)
             interpreter = add(Interpret(packages, (), "", {}), packages, keep_s=interpreter_idle_s)
     if "py_executable" in fields:
+        import shlex  # noqa: PLC0415 -- every head imports this module, and few need that
+
         command = tuple(shlex.split(fields["py_executable"]))
         order_ = Interpret("", command, working_dir, variables)
         interpreter = add(order_, working_dir, keep_s=interpreter_idle_s)
@@ -146,7 +150,3 @@ def _relevant(variables: Mapping[str, str], fields: Mapping[str, Any]) -> dict[s
         for name, value in variables.items()
         if name.startswith(_INSTALLERS_OWN) or f"${{{name}}}" in text
     }
-
-
-def _digest(facts: Any) -> str:
-    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=10).hexdigest()
