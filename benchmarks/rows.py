@@ -126,6 +126,10 @@ ROWS: tuple[Row, ...] = (
         "environments"),
     Row("environment_cost", "tasks in an environment that is there, 10,000 in flight: more time than without one",
         "%", "lower", "environments"),
+    Row("far_sync", "task on another node, one by one", "/s", "higher", "two_nodes", goal_ratio=5),
+    Row("far_flight", "tasks on another node, 10,000 in flight, then `get`", "/s", "higher", "two_nodes", goal_ratio=10),
+    Row("far_object", "1 GB object fetched from another node of this machine", "GB/s", "higher", "two_nodes",
+        limit="copy_touched", goal_share=0.25),
     Row("shutdown", "`shutdown()`", "s", "lower", "shutdown"),
     Row("all_gone", "`shutdown()` until no process is left", "s", "lower", "shutdown"),
 )
@@ -158,6 +162,7 @@ PROBES: tuple[Probe, ...] = (
     Probe("start_actors", 120),
     Probe("placement_groups", 60),
     Probe("environments", 180, most_rounds=3),
+    Probe("two_nodes", 240, most_rounds=3),
     Probe("shutdown", 90, _WITH_POOL),
 )
 # fmt: on

@@ -76,6 +76,8 @@ class Config:
     environment_cache_bytes: int = 10 * 1024**3
     #: the process that forks workers of another interpreter ends after it was unused for this long
     interpreter_idle_s: float = 60.0
+    #: what is remembered of tasks, to run them again should their results be lost, has this size at most (Ray: 1 GiB)
+    max_lineage_bytes: int = 1024**3
     #: run every machine's `check_invariants` after each event (tests)
     validate: bool = False
 

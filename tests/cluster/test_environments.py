@@ -165,22 +165,26 @@ def test_a_program_that_leaves_ends_its_builds(
 def test_what_is_unused_makes_room(links: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment used longest ago goes when all are larger than the quota; asked for again, it is made again."""
     monkeypatch.setenv("JRAY_ENVIRONMENT_CACHE_BYTES", "50000")
-    monkeypatch.setenv("JRAY_INTERPRETER_IDLE_S", "0.1")
-    monkeypatch.setenv("JRAY_WORKER_IDLE_S", "0.1")
     cluster = Cluster(jray.init(num_cpus=1).address_info)
     for folder in ("one", "two"):
         (links / folder).mkdir()
         (links / folder / "data").write_bytes(bytes(40_000))
         (links / folder / "where.py").write_text(f"__version__ = {folder!r}\n")
 
-    once = jray.remote(max_calls=1)(lambda name: str(__import__(name).__version__))
+    @jray.remote
+    class User:
+        def version(self, name: str) -> tuple[str, int]:
+            return str(__import__(name).__version__), os.getpid()
 
     def use(folder: str) -> None:
         archive = links / f"{folder}.tar.gz"
         with tarfile.open(archive, "w:gz") as file:
             file.add(links / folder, folder)
-        task = once.options(runtime_env={"working_dir": f"file://{archive}"})
-        assert jray.get(task.remote("where")) == folder
+        user = User.options(runtime_env={"working_dir": f"file://{archive}"}).remote()
+        name, pid = jray.get(user.version.remote("where"))
+        assert name == folder
+        jray.kill(user)
+        wait_gone(pid)
 
     use("one")
     (first,) = environment_dir(cluster).glob("unpack-*")
@@ -215,16 +219,21 @@ def test_an_interpreter_that_dies_is_started_again(cluster: Cluster, links: Path
     assert len(builds(cluster)) == 1
 
 
-def test_an_interpreter_that_nobody_uses_ends(links: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interpreter_that_nobody_uses_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is there again for who asks."""
     monkeypatch.setenv("JRAY_INTERPRETER_IDLE_S", "0.2")
     jray.init(num_cpus=1)
-    task = jray.remote(max_calls=1)(lambda: os.getppid()).options(
-        runtime_env={"py_executable": sys.executable}
-    )
-    first = jray.get(task.remote())
+
+    @jray.remote(runtime_env={"py_executable": sys.executable})
+    class User:
+        def parent(self) -> int:
+            return os.getppid()
+
+    user = User.remote()
+    first = jray.get(user.parent.remote())
+    jray.kill(user)
     wait_gone(first)
-    assert jray.get(task.remote()) != first
+    assert jray.get(User.remote().parent.remote()) != first
 
 
 def test_uv_installs_where_it_is(links: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 
 @dataclasses.dataclass(slots=True)
 class _Package:
-    chunks: list[bytes]
+    pieces: list[bytes]
     #: those that refer to it
     jobs: set[bytes]
 
@@ -30,24 +30,19 @@ class Packages:
         package.jobs.add(job)
         return True
 
-    def put(self, job: bytes, uri: str, chunk: bytes) -> None:
+    def put(self, job: bytes, uri: str, piece: bytes) -> None:
         """Take the next piece."""
-        self._arriving.setdefault((uri, job), []).append(chunk)
+        self._arriving.setdefault((uri, job), []).append(piece)
 
     def seal(self, job: bytes, uri: str) -> None:
         """All pieces are there."""
-        chunks = self._arriving.pop((uri, job), [])
-        self._sealed.setdefault(uri, _Package(chunks, set())).jobs.add(job)
+        pieces = self._arriving.pop((uri, job), [])
+        self._sealed.setdefault(uri, _Package(pieces, set())).jobs.add(job)
 
-    def chunks(self, uri: str) -> Sequence[bytes]:
-        """Return the pieces of a package; none: there is no such package."""
+    def piece(self, uri: str, index: int) -> bytes | None:
+        """Return one piece of a package; None: it has no more, or is not there."""
         package = self._sealed.get(uri)
-        return () if package is None else package.chunks
-
-    def chunk(self, uri: str, index: int) -> bytes | None:
-        """Return one piece of a package, for nodes elsewhere; None: it has no more, or is not there."""
-        chunks = self.chunks(uri)
-        return chunks[index] if index < len(chunks) else None
+        return package.pieces[index] if package is not None and index < len(package.pieces) else None
 
     def job_gone(self, job: bytes, needed: Collection[str]) -> None:
         """Drop what only that job needed, but for what is still `needed`: by detached actors, say."""

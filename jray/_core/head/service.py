@@ -94,9 +94,9 @@ class HeadService:
     def actor_released(self, actor_id: bytes) -> None:
         self._perform(self.actors.released(actor_id))
 
-    def actor_placed(self, actor_id: bytes, worker_id: bytes) -> bool:
+    def actor_placed(self, actor_id: bytes, worker_id: bytes, node_id: bytes) -> bool:
         """Return whether the actor is still wanted there."""
-        actions = self.actors.placed(actor_id, worker_id)
+        actions = self.actors.placed(actor_id, worker_id, node_id)
         self._perform(actions)
         return not actions
 
@@ -159,7 +159,6 @@ class HeadService:
             "has_package": self.packages.has,
             "put_package": self.packages.put,
             "seal_package": self.packages.seal,
-            "package_chunk": self.packages.chunk,
             "kv_put": self._kv_put,
             "kv_get": lambda space, key: self._kv.get((space, key)),
             "kv_delete": lambda space, key: self._kv.pop((space, key), None) is not None,

@@ -139,11 +139,12 @@ class Infeasible:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkersFail:
-    """Tell this client that what it wants gets no worker: too many in a row died while they started."""
+    """Tell this client that what it wants gets no worker: too many in a row died while they started at that node."""
 
     client: int
     cell: int
     name: str
+    node_id: bytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -556,6 +557,10 @@ class Leases:
     def group_reason(self, group_id: bytes) -> str:
         """What a placement group that is not placed waits for."""
         return self.groups[group_id].waiting_reason(list(self.accounts.nodes.values()))
+
+    def awaited(self) -> list[tuple[bytes, Hashable]]:
+        """Return the nodes that make an environment, each with the pool it is for."""
+        return [(node_id, pool) for node_id, node in self._nodes.items() for pool in node.awaiting]
 
     def asking(self, pool: Hashable) -> list[Demand]:
         """Return what waits for workers of that pool."""
@@ -996,7 +1001,7 @@ class Leases:
         if node.failed_starts[pool] > MOST_FAILED_STARTS:
             return []
         return [
-            WorkersFail(demand.client, demand.cell, demand.name)
+            WorkersFail(demand.client, demand.cell, demand.name, node.account.node_id)
             for demand in self._demands.values()
             if demand.pool == pool
         ]

@@ -20,21 +20,19 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from jray._core.config import Config
 from jray._core.environments import Environment, as_dict
 from jray._core.machine import provisions as machine
+from jray._core.node.fetching import PackageFetcher
 from jray._core.node.pool import WorkerPool, ZygoteProcess
 from jray._core.node.recipes import Install, Interpret, Keep, Order, Place, Recipe, Unpack, recipe
 from jray._core.node.strays import end_strays
+from jray._core.ports import Head, Pool
 from jray._core.specs import SetupFailure
 from jray._core.store.sweep import SessionLock, claim
 from jray._core.wire.connection import Reactor, socket_pair
-
-#: how workers are told apart: by their job, and the hashable form of a runtime environment
-Pool = tuple[bytes, Environment]
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1])['sys_path']; "
@@ -55,20 +53,6 @@ _TAIL_BYTES = 8192
 _NAMED = 4
 #: environments remembered for `jray.util.state`
 _REMEMBERED = 1000
-
-
-class Host(Protocol):
-    """What the environments of a node tell it."""
-
-    def environment_awaited(self, worker_id: bytes) -> None: ...
-    def environment_made(self, pool: Pool) -> None: ...
-    def environment_failed(self, pool: Pool, reason: SetupFailure) -> None: ...
-    def environment_told(self, pool: Pool, text: str) -> None: ...
-    def is_wanted(self, pool: Pool) -> bool: ...
-
-
-#: `fetch(uri, path, done)` writes a package of the cluster's to a file, then calls `done(why not)`, "" if all is well
-Fetch = Callable[[str, str, Callable[[str], None]], None]
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -101,26 +85,28 @@ class _Known:
 class EnvironmentService:
     """Starts workers in their environments, each of which is made when the first wants it.  For one thread.
 
-    `directory` is claimed when the first part is made; `host` is to be set before anything is started.
+    `directory` is claimed when the first part is made.
     """
 
     def __init__(
         self,
         *,
         config: Config,
+        node_id: bytes,
+        head: Head,
         reactor: Reactor,
         pool: WorkerPool,
         directory: str,
         log_dir: str,
-        fetch: Fetch,
     ) -> None:
         self._config = config
         self._reactor = reactor
         self._pool = pool
         self._directory = directory
         self._log_dir = log_dir
-        self._fetch = fetch
-        self.host: Host
+        self._node_id = node_id
+        self._head = head
+        self.packages = PackageFetcher(lambda uri, index: head.fetch_package(node_id, uri, index))
         self._machine = machine.Provisions(config.environment_cache_bytes, _MOST_BUILDS)
         self._claimed: SessionLock | None = None
         self._numbers = itertools.count(1)
@@ -146,7 +132,7 @@ class EnvironmentService:
             now = time.monotonic()
             known = self._known_of(environment)
             if not self._machine.use(worker_id, pool, wanted.keys, now_s=now):
-                self.host.environment_awaited(worker_id)
+                self._head.environment_awaited(self._node_id, worker_id)
                 self._want(pool, wanted, now)
                 return
             self._workers[worker_id] = environment
@@ -161,11 +147,9 @@ class EnvironmentService:
             self._known_of(environment).workers -= 1
             self._perform(self._machine.release(worker_id, now_s=time.monotonic()))
 
-    def abandoned(self, job_id: bytes) -> None:
-        """A job has ended: what its tasks waited for need not be made any more, unless its actors do."""
-        for pool in self._machine.interested():
-            if cast("Pool", pool)[0] == job_id and not self.host.is_wanted(cast("Pool", pool)):
-                self._perform(self._machine.give_up(pool))
+    def abandoned(self, pool: Pool) -> None:
+        """Nobody waits for an environment any more: what only that one needs is not made."""
+        self._perform(self._machine.give_up(pool))
 
     def _recipe(self, environment: Environment) -> Recipe:
         return recipe(environment, self._config.interpreter_idle_s)
@@ -280,10 +264,10 @@ class EnvironmentService:
         known = self._known_of(pool[1])
         known.success = reason is None
         if reason is None:
-            self.host.environment_made(pool)
+            self._head.environment_made(self._node_id, pool)
             return
         known.error = reason or self._why_late(pool[1])
-        self.host.environment_failed(pool, SetupFailure(known.error))
+        self._head.environment_failed(self._node_id, pool, SetupFailure(known.error))
 
     def _why_late(self, environment: Environment) -> str:
         wanted = self._recipe(environment)
@@ -323,13 +307,13 @@ class EnvironmentService:
             else:
                 self._made(build, 0)
         elif isinstance(order, Keep):
-            self._fetch(order.uri, build.target, lambda fault: self._kept(build, fault))
+            self.packages.fetch(order.uri, build.target, lambda fault: self._kept(build, fault))
         elif isinstance(order, Unpack):
             if not order.uri.startswith("gcs://"):
                 self._spawn_builder(build, "package", {"source": order.uri})
                 return
             archive = f"{build.target}{_suffix(order.uri)}"
-            self._fetch(order.uri, archive, lambda fault: self._fetched(build, archive, fault))
+            self.packages.fetch(order.uri, archive, lambda fault: self._fetched(build, archive, fault))
         elif isinstance(order, Install):
             self._tell(build.part.key, f"{_said(order)} ...")
             self._spawn_builder(
@@ -347,11 +331,12 @@ class EnvironmentService:
             self._spawn_interpreter(build, order)
 
     def _kept(self, build: _Build, fault: str) -> None:
-        if self._is_current(build):
-            if fault:
-                self._failed(build, fault)
-            else:
-                self._made(build, os.path.getsize(build.target))
+        if not self._is_current(build):
+            _remove_later(build.target)
+        elif fault:
+            self._failed(build, fault)
+        else:
+            self._made(build, os.path.getsize(build.target))
 
     def _fetched(self, build: _Build, archive: str, fault: str) -> None:
         if not self._is_current(build):
@@ -485,7 +470,7 @@ class EnvironmentService:
 
     def _tell(self, key: str, text: str) -> None:
         for pool in self._machine.waiters(key):
-            self.host.environment_told(cast("Pool", pool), text)
+            self._head.environment_told(cast("Pool", pool), text)
 
     # -- interpreters -----------------------------------------------------------------------------
 
