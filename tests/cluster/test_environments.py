@@ -18,8 +18,11 @@ import psutil
 import pytest
 
 import jray
+import jray.util.state
 from jray._core.refs import current
+from jray.cluster_utils import Cluster as Nodes
 from jray.exceptions import RuntimeEnvSetupError, WorkerCrashedError
+from jray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tests.behaviour.support import Gate, processes_marked, wait_gone, wait_until
 from tests.behaviour.wheels import found_in, installing, make_slow_source, make_wheel
 from tests.cluster.processes import Cluster, Script
@@ -331,3 +334,61 @@ def test_an_archive_cannot_leave_its_directory(cluster: Cluster, tmp_path: Path)
     assert not list(cluster.session_dir.parent.rglob("outside.txt")) or all(
         environment_dir(cluster) in path.parents for path in cluster.session_dir.parent.rglob("outside.txt")
     )
+
+
+# -- several nodes --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nodes() -> Iterator[Nodes]:
+    """A head's node of 1 CPU, and one of 1 CPU that has the resource "far"; nobody is connected."""
+    made = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "resources": {"near": 1}})
+    made.add_node(num_cpus=1, resources={"far": 1})
+    yield made
+    jray.shutdown()
+    made.shutdown()
+
+
+def test_each_node_makes_environments_of_its_own(nodes: Nodes, links: Path) -> None:
+    """With files that the head hands on in pieces, and packages that are installed once on each."""
+    folder = links / "project"
+    folder.mkdir()
+    (folder / "large.bin").write_bytes(os.urandom(9 * 2**20))
+    (folder / "requirements.txt").write_text("tiny==2.0\n")
+    line = "-r ${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}/requirements.txt"
+    environment = installing([line], *found_in(links), working_dir=str(folder))
+    jray.init(address=nodes.address, runtime_env=environment)
+
+    @jray.remote
+    def look() -> tuple[str, bytes, str, str]:
+        return os.getcwd(), Path("large.bin").read_bytes(), __import__("tiny").__version__, sys.prefix
+
+    asked = [look.options(resources={place: 0.1}) for place in ("near", "far")]
+    near, far = jray.get([task.remote() for task in asked])
+    assert near[1:3] == far[1:3] == ((folder / "large.bin").read_bytes(), "2.0")
+    assert near[0] != far[0]
+    assert near[3] != far[3]
+    again = jray.get([task.remote() for task in asked])
+    assert [row[0] for row in again] == [near[0], far[0]]
+    rows = jray.util.state.list_runtime_envs()
+    assert len({row.node_id for row in rows}) == len(rows) == 2
+    bad = look.options(runtime_env=tiny(links, "9.9"), resources={"far": 0.1})
+    with pytest.raises(RuntimeEnvSetupError, match=r"tiny==9\.9"):
+        jray.get(bad.remote())
+
+
+def test_a_node_that_dies_while_it_builds_costs_no_task(nodes: Nodes, slow: Slow) -> None:
+    """The others make the environment, too."""
+    jray.init(address=nodes.address)
+    (far,) = nodes.worker_nodes
+    task = version.options(
+        runtime_env=slow.environment,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(far.node_id, soft=True),
+    )
+    ref = task.remote("slow")
+    pid = slow.pid()
+    os.kill(far.pid, signal.SIGKILL)
+    wait_gone(pid)
+    slow.gate.open()
+    assert jray.get(ref) == "1.0"
+    nodes.remove_node(far, allow_graceful=False)
