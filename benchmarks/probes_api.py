@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -450,6 +453,56 @@ def _far_object(bench: Bench, size: int) -> Samples:
     return {"far_object": samples[1:]}  # the first one writes fresh pages
 
 
+def environments(bench: Bench) -> Samples:
+    api = bench.api
+    count = bench.scale.count(10_000)
+
+    @api.remote
+    def nothing() -> None:
+        return None
+
+    @api.remote
+    def version() -> str:
+        return str(importlib.import_module("tiny").__version__)
+
+    def burst(function: Any) -> float:
+        start = time.perf_counter()
+        refs = [function.remote() for _ in range(count)]
+        check(api.get(refs) == [None] * count, "a task's None")
+        return time.perf_counter() - start
+
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["--no-index", "--find-links", folder, "--disable-pip-version-check"]
+        packages = {"packages": [_tiny_wheel(folder)], "pip_install_options": options}
+        environment = {"pip": packages}
+        start = time.perf_counter()
+        check(api.get(version.options(runtime_env=environment).remote()) == "1.0", "the version")
+        made_s = time.perf_counter() - start
+        inside = nothing.options(runtime_env=environment)
+        burst(nothing), burst(inside)
+        pairs = []
+        for _ in range(bench.scale.samples(7)):
+            # in turns, now the one first and now the other: what the machine does besides meets both
+            pairs.append((burst(nothing), burst(inside)))
+            within = burst(inside)
+            pairs.append((burst(nothing), within))
+    return {"environment_made": [made_s], "environment_cost": [100 * (b / a - 1) for a, b in pairs]}
+
+
+def _tiny_wheel(folder: str) -> str:
+    path = os.path.join(folder, "tiny-1.0-py3-none-any.whl")
+    files = {
+        "tiny.py": "__version__ = '1.0'\n",
+        "tiny-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
+        "tiny-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "tiny-1.0.dist-info/RECORD": "",
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return path
+
+
 def shutdown(bench: Bench) -> Samples:
     bench.start()
     start = time.perf_counter()
@@ -468,6 +521,7 @@ IN_SESSION: dict[str, Callable[[Bench], Samples]] = {
         idle, tasks_one_by_one, tasks_in_flight, tasks_small_arguments, tasks_nested, actor_calls,
         async_actor_calls, objects_empty, objects_100_kb, objects_100_mb, large_result, large_argument,
         wait_one_by_one, many_ref_arguments, many_returns, queued_tasks, streamed_items, start_actors, placement_groups,
+        environments,
     )
 }  # fmt: skip
 

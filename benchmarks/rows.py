@@ -122,6 +122,10 @@ ROWS: tuple[Row, ...] = (
     Row("streamed", "1,000 streamed items", "/s", "higher", "streamed_items", goal_ratio=5),
     Row("actors_20", "20 actors started and called", "s", "lower", "start_actors", goal_ratio=30),
     Row("group", "placement group made, waited for and removed", "/s", "higher", "placement_groups", goal_ratio=20),
+    Row("environment_made", "first task in a new environment of `pip` (a wheel of 1 KB, no network)", "s", "lower",
+        "environments"),
+    Row("environment_cost", "tasks in an environment that is there, 10,000 in flight: more time than without one",
+        "%", "lower", "environments"),
     Row("far_sync", "task on another node, one by one", "/s", "higher", "two_nodes", goal_ratio=5),
     Row("far_flight", "tasks on another node, 10,000 in flight, then `get`", "/s", "higher", "two_nodes", goal_ratio=10),
     Row("far_object", "1 GB object fetched from another node of this machine", "GB/s", "higher", "two_nodes",
@@ -157,6 +161,7 @@ PROBES: tuple[Probe, ...] = (
     Probe("streamed_items", 60),
     Probe("start_actors", 120),
     Probe("placement_groups", 60),
+    Probe("environments", 180, most_rounds=3),
     Probe("two_nodes", 240, most_rounds=3),
     Probe("shutdown", 90, _WITH_POOL),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jray._core.environments import normalize
+from jray._core.environments import parse
 from jray._core.logs import LoggingConfig
 
 _LIFETIMES = ("detached", "non_detached")
@@ -60,7 +60,7 @@ class JobConfig:
         """Set the job's environment; `validate` raises now what `init` would raise."""
         self.runtime_env: Mapping[str, Any] = {} if runtime_env is None else runtime_env
         if validate:
-            normalize(self.runtime_env)
+            parse(self.runtime_env)
 
     def set_py_logging_config(self, logging_config: LoggingConfig | None = None) -> None:
         self.py_logging_config = logging_config

@@ -1,20 +1,19 @@
 """Owns `RuntimeEnv` and `RuntimeEnvConfig`: a runtime environment as an object instead of a plain dict.
 
-What of it jray can make is decided where it is used (see `jray._core.environments`), and refused there by name.
+What the fields may say is in `jray._core.environments`; what jray cannot make is refused by name where it is used.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jray._core.environments import normalize
+from jray._core.environments import FIELDS, INSTALLERS, SETUP_TIMEOUT_S, check_config, check_field, is_uri
 
-_INSTALLERS = ("conda", "pip", "uv")
 _BESIDE_CONTAINER = {"container", "config", "env_vars"}
 _BESIDE_IMAGE = {"image_uri", "config", "env_vars"}
-_SETUP_TIMEOUT_S = 600
 
 
 class RuntimeEnvConfig(dict[str, Any]):
@@ -26,22 +25,16 @@ class RuntimeEnvConfig(dict[str, Any]):
 
     def __init__(
         self,
-        setup_timeout_seconds: int = _SETUP_TIMEOUT_S,
+        setup_timeout_seconds: int = SETUP_TIMEOUT_S,
         eager_install: bool = True,
         log_files: list[str] | None = None,
     ) -> None:
-        if not isinstance(setup_timeout_seconds, int):
-            raise TypeError(f"setup_timeout_seconds must be an int, got {type(setup_timeout_seconds)}.")
-        if setup_timeout_seconds <= 0 and setup_timeout_seconds != -1:
-            raise ValueError(f"setup_timeout_seconds must be above 0, or -1, got {setup_timeout_seconds}.")
-        if not isinstance(eager_install, bool):
-            raise TypeError(f"eager_install must be a bool, got {type(eager_install)}.")
-        files = [] if log_files is None else log_files
-        if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
-            raise TypeError(f"log_files must be a list of str, or None, got {log_files!r}.")
-        super().__init__(
-            setup_timeout_seconds=setup_timeout_seconds, eager_install=eager_install, log_files=files
-        )
+        given = {
+            "setup_timeout_seconds": setup_timeout_seconds,
+            "eager_install": eager_install,
+            "log_files": log_files,
+        }
+        super().__init__(check_config(given) or {})
 
 
 class RuntimeEnv(dict[str, Any]):
@@ -90,28 +83,87 @@ class RuntimeEnv(dict[str, Any]):
             self._check()
 
     def _check(self) -> None:
-        installers = [name for name in _INSTALLERS if self.get(name) is not None]
+        installers = [name for name in INSTALLERS if self.get(name) is not None]
         if len(installers) > 1:
             raise ValueError(f"The fields {' and '.join(installers)} cannot be specified at the same time.")
         for field, beside in (("container", _BESIDE_CONTAINER), ("image_uri", _BESIDE_IMAGE)):
             strangers = set(self) - beside
             if self.get(field) and strangers:
                 raise ValueError(f"The field {field!r} cannot be used together with {sorted(strangers)}.")
-        if "env_vars" in self:
-            normalize({"env_vars": self["env_vars"]})
-        config = self.get("config")
-        if config is not None and not isinstance(config, RuntimeEnvConfig):
-            if not isinstance(config, Mapping):
-                raise TypeError(f"config must be a dict or a RuntimeEnvConfig, got {type(config)}.")
-            super().__setitem__("config", RuntimeEnvConfig(**config))
+        for name in FIELDS & self.keys():
+            self[name] = self.pop(name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        """Set a field, to the plain form of what it is given; one that says nothing is left out.
+
+        Raises TypeError or ValueError for a wrong value, also for a path where there is nothing.
+        """
+        plain = check_field(name, value) if name in FIELDS else value
+        if plain is None:
+            self.pop(name, None)
+            return
+        for path in {"working_dir": [plain], "py_modules": plain}.get(name, ()):
+            if not is_uri(path) and not os.path.exists(path):
+                raise ValueError(
+                    f"runtime_env[{name!r}] has {path!r}, and there is no such file or directory."
+                )
+        super().__setitem__(name, RuntimeEnvConfig(**plain) if name == "config" else plain)
 
     def set(self, name: str, value: Any) -> None:
-        """Set a field."""
+        """Set a field, as `env[name] = value` does."""
         self[name] = value
 
     def env_vars(self) -> dict[str, str]:
         """Return the environment variables."""
         return dict(self.get("env_vars") or {})
+
+    def has_working_dir(self) -> bool:
+        """Tell whether there is a working directory."""
+        return "working_dir" in self
+
+    def working_dir(self) -> str:
+        """Return the working directory, a path or a URI; "" if there is none."""
+        return str(self.get("working_dir", ""))
+
+    def working_dir_uri(self) -> str | None:
+        """Return the working directory, a path or a URI; None if there is none."""
+        return self.get("working_dir")
+
+    def py_modules(self) -> list[str]:
+        """Return the modules, paths or URIs."""
+        return list(self.get("py_modules", ()))
+
+    def py_modules_uris(self) -> list[str]:
+        """Return the modules, paths or URIs."""
+        return self.py_modules()
+
+    def py_executable(self) -> str | None:
+        """Return the command of the interpreter, or None."""
+        return self.get("py_executable")
+
+    def has_pip(self) -> bool:
+        """Tell whether pip installs packages."""
+        return "pip" in self
+
+    def has_uv(self) -> bool:
+        """Tell whether uv installs packages."""
+        return "uv" in self
+
+    def has_conda(self) -> bool:
+        """Tell whether there is a conda environment, which jray cannot make."""
+        return bool(self.get("conda"))
+
+    def pip_config(self) -> dict[str, Any]:
+        """Return what pip is told: packages and options; {} if it is not used."""
+        return dict(self.get("pip", {}))
+
+    def uv_config(self) -> dict[str, Any]:
+        """Return what uv is told: packages and options; {} if it is not used."""
+        return dict(self.get("uv", {}))
+
+    def image_uri(self) -> str | None:
+        """Return the container image, which jray does not start, or None."""
+        return self.get("image_uri")
 
     def to_dict(self) -> dict[str, Any]:
         """Return a plain dict of the fields."""

@@ -195,7 +195,9 @@ def init(
         logging_config: a `jray.LoggingConfig` for the root loggers of this process and of the job's workers.
         log_to_driver: whether what tasks write is shown here.
         namespace: where named actors are found; default: one of its own for each job.
-        runtime_env: `{"env_vars": {...}}` for all tasks and actors of this job.
+        runtime_env: what the workers of all tasks and actors of this job have: a dict, or a RuntimeEnv, of
+            `env_vars`, `working_dir`, `py_modules`, `excludes`, `pip`, `uv`, `py_executable`,
+            `worker_process_setup_hook` and `config`.
         object_spilling_directory: where objects go that the store has no room for; default: the runtime directory, or
             a directory for temporary files if that one is in memory.
         others: keywords of Ray's that mean nothing here; each is refused, or warned about, by name.

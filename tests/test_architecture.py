@@ -37,8 +37,9 @@ LAYERS = [
         "jray._core.strategies",
         "jray._core.timeline",
         "jray._core.versions",
+        "jray._core.wildmatch",
     },
-    {"jray._core.specs", "jray._core.refs", "jray._core.frontend"},
+    {"jray._core.specs", "jray._core.refs", "jray._core.frontend", "jray._core.packages"},
     {"jray._core.options", "jray._core.generator", "jray._core.dynamic", "jray._core.logs"},
     {"jray._core.engine", "jray._core.placement"},
     {

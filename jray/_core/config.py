@@ -70,6 +70,12 @@ class Config:
     memory_monitor_refresh_ms: float = 250.0
     #: a task that was ended because memory was low rests this long, and twice as long the next time (Ray: 1 s)
     memory_rest_s: float = 1.0
+    #: a package of local files has at most this many bytes: the head keeps it in memory (Ray: 512 MiB)
+    package_max_bytes: int = 100 * 1024 * 1024
+    #: what nobody uses of runtime environments is kept on a node's disk up to this many bytes (Ray: 10 GiB)
+    environment_cache_bytes: int = 10 * 1024**3
+    #: the process that forks workers of another interpreter ends after it was unused for this long
+    interpreter_idle_s: float = 60.0
     #: what is remembered of tasks, to run them again should their results be lost, has this size at most (Ray: 1 GiB)
     max_lineage_bytes: int = 1024**3
     #: run every machine's `check_invariants` after each event (tests)
@@ -110,6 +116,13 @@ class Config:
                 )
             values[field.name] = value
         return cls(**values)
+
+
+def package_excludes(environ: Mapping[str, str] = os.environ) -> tuple[list[str], bool]:
+    """Return what no package of a working directory has, and whether .gitignore files are heeded (Ray's variables)."""
+    text = environ.get("RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES", ".git,.venv,venv,__pycache__")
+    excludes = [name.strip() for name in text.split(",") if name.strip()]
+    return excludes, environ.get("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "0") != "1"
 
 
 def wants_log_to_driver(environ: Mapping[str, str] = os.environ) -> bool:

@@ -11,7 +11,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from jray._core.specs import ExitCause, MemoryReport, MemorySample
+from jray._core.environments import Environment
+from jray._core.specs import ExitCause, MemoryReport, MemorySample, SetupFailure
+
+#: How workers are told apart: by their job, and the hashable form of a runtime environment.
+Pool = tuple[bytes, Environment]
 
 #: Clients are numbered within their node, and a node's numbers begin at its place in the order of joining times this.
 NUMBERS_PER_NODE = 1 << 32
@@ -94,6 +98,12 @@ class Node(Protocol):
     def ask(self, number: int, question: str, arguments: tuple[Any, ...]) -> None:
         """Answer by `Head.told`."""
 
+    def package_piece(self, uri: str, index: int, piece: bytes | None) -> None:
+        """Take what `Head.fetch_package` has asked for; None: there is no more, or no such package."""
+
+    def environment_unwanted(self, pool: Pool) -> None:
+        """Nobody waits any more for the runtime environment that is being made for a pool."""
+
     def leave(self, reason: str) -> None:
         """End, with all workers; nobody waits for it."""
 
@@ -120,3 +130,18 @@ class Head(Protocol):
     def memory_low(self, node_id: bytes, sample: MemorySample) -> None: ...
 
     def told(self, number: int, node_id: bytes, answer: Any) -> None: ...
+
+    def environment_awaited(self, node_id: bytes, worker_id: bytes) -> None:
+        """A worker that was ordered does not start: its environment must be made first, and is."""
+
+    def environment_made(self, node_id: bytes, pool: Pool) -> None:
+        """Workers of that pool may start there."""
+
+    def environment_failed(self, node_id: bytes, pool: Pool, reason: SetupFailure) -> None:
+        """No worker of that pool can start there."""
+
+    def environment_told(self, pool: Pool, text: str) -> None:
+        """Pass a text to who waits for the environment of a pool."""
+
+    def fetch_package(self, node_id: bytes, uri: str, index: int) -> None:
+        """Send a piece of a package by `Node.package_piece`."""

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from jray._core.environments import as_dict
 from jray._core.machine import actors as machine
 from jray._core.machine.groups import CREATED, REMOVED
 from jray._core.resources import UNITS
@@ -95,7 +96,7 @@ def actor_row(record: machine.ActorRecord) -> dict[str, Any]:
         "worker_id": record.worker_id.hex() if record.worker_id else None,
         "pid": record.pid,
         "ray_namespace": spec.namespace,
-        "serialized_runtime_env": json.dumps({name: dict(value) for name, value in spec.runtime_env}),
+        "serialized_runtime_env": json.dumps(as_dict(spec.runtime_env)),
         "required_resources": {name: units / 10_000 for name, units in spec.running_request.items()},
         "death_cause": _death_in_words(cause) if cause is not None and record.state == machine.DEAD else None,
         "is_detached": spec.is_detached,

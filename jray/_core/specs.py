@@ -183,6 +183,16 @@ class MemoryReport:
         return f"{text}The largest workers held {held}." if held else text.rstrip()
 
 
+#: exit code of a worker whose setup hook raised
+SETUP_FAILED = 71
+
+
+class SetupFailure(str):
+    """Why a runtime environment can't be made: a reason to refuse what was to run in it."""
+
+    __slots__ = ()
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class MemorySample:
     """How memory stands at a node that has less of it free than should be.  All sizes in bytes."""

@@ -19,6 +19,7 @@ _AT_ONCE = "it needs two tasks to run at the same time"
 FILES: dict[str, str] = {
     "test_interrupt.py": "an interrupt goes to the task itself, which runs in the thread that waits",
     "test_messages.py": "in its script two tasks wait for each other",
+    "test_runtime_environments.py": "one process has one directory, one interpreter and one version of each package",
 }
 
 #: file -> name of a test, without parameters or with them -> why it can't hold

@@ -311,6 +311,22 @@ def test_variables_are_set_around_the_call_alone(monkeypatch: pytest.MonkeyPatch
     assert read() == ["the driver's", None]
 
 
+@pytest.mark.parametrize("field", ["working_dir", "py_modules", "pip", "uv", "py_executable"])
+def test_what_needs_another_process_is_refused(start: Callable[..., Any], field: str) -> None:
+    """By name, with what to do: for a task, for an actor and for the job."""
+
+    @jray.remote
+    class Actor: ...
+
+    environment = {field: "python" if field in {"working_dir", "py_executable"} else ["x"]}
+    for remote in (jray.remote(lambda: 1), Actor):
+        with pytest.raises(NotImplementedError, match=rf"{field}.*choose engine='jray'"):
+            remote.options(runtime_env=environment).remote()
+    jray.shutdown()
+    with pytest.raises(NotImplementedError, match=field):
+        start(runtime_env=environment)
+
+
 def test_gpus_are_visible_in_the_task_alone(
     start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -158,6 +158,36 @@ def test_workers_are_not_shared_between_pools() -> None:
     assert script.wants(1, 1, pool=OTHER_POOL) == [StartWorker(b"w3", OTHER_POOL, NODE)]
 
 
+def test_nothing_is_held_for_what_waits_for_its_environment() -> None:
+    """While a node makes it others have all resources; when it is there its workers start."""
+    script = Script(make(max_starting=1))
+    assert script.wants(1, 2, pool=OTHER_POOL) == [StartWorker(b"w1", OTHER_POOL, NODE)]
+    assert script._checked(script.leases.environment_awaited(b"w1")) == []
+    assert script.free == {"CPU": 2}
+    ((demand, reason),) = script.leases.waiting()
+    assert (demand.wanted, reason) == (2, "waits for its runtime environment, which is being made")
+    assert [asking.client for asking in script.leases.asking(OTHER_POOL)] == [1]
+    assert script.wants(2, 1) == [StartWorker(b"w2", POOL, NODE)]
+    assert kinds(script.ready(b"w2")) == ["Grant"]  # and nobody is told that others wait for its lease
+    assert script.wants(1, 3, pool=OTHER_POOL) == []
+    made = script._checked(script.leases.environment_made(NODE, OTHER_POOL))
+    assert made[0] == StartWorker(b"w3", OTHER_POOL, NODE)
+    assert granted(script.ready(b"w3")) == [(1, 2, b"w3")]
+
+
+def test_what_waits_for_an_environment_that_fails_is_refused() -> None:
+    """Only that; who asks again has it made again."""
+    script = Script(make(cpus=3))
+    script.wants(1, 2, pool=OTHER_POOL)
+    script.wants(2, 1)
+    for worker in (b"w1", b"w2"):
+        script.leases.environment_awaited(worker)
+    failed = script._checked(script.leases.environment_failed(NODE, OTHER_POOL, "no such package"))
+    assert failed == [Refuse(1, 0, None, "no such package")]
+    assert granted(script.ready(b"w3")) == [(2, 1, b"w3")]
+    assert script.wants(1, 1, pool=OTHER_POOL) == [StartWorker(b"w4", OTHER_POOL, NODE)]
+
+
 def test_no_more_workers_start_at_once_than_allowed() -> None:
     """The rest of the demands waits, and says so."""
     script = Script(make(cpus=8, max_starting=2))

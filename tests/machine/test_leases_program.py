@@ -15,6 +15,7 @@ from jray._core.machine.groups import CREATED, STRATEGIES, Strategy
 from jray._core.machine.leases import (
     ACTOR,
     LEASED,
+    STARTING,
     Action,
     Demand,
     EndWorker,
@@ -63,6 +64,7 @@ BUNDLES = [amounts(CPU=1), amounts(CPU=2, x=1), amounts(GPU=1), amounts(CPU=0.5,
 #: a client that makes actors and does nothing else
 MAKER = 0
 POOLS = [("a", ()), ("a", ("env",)), ("b", ())]
+NO_ENVIRONMENT = "its environment cannot be made"
 
 
 class LeasesProgram(RuleBasedStateMachine):
@@ -92,6 +94,8 @@ class LeasesProgram(RuleBasedStateMachine):
         self.blocked: set[bytes] = set()
         self.told: dict[int, bool] = {}
         self.has_overcommitted = False
+        #: environments that nodes are making
+        self.making: set[tuple[bytes, Hashable]] = set()
 
     # -- the world ------------------------------------------------------------------------------
 
@@ -101,6 +105,7 @@ class LeasesProgram(RuleBasedStateMachine):
                 assert action.worker_id not in self.processes, "started twice"
                 assert self.leases.workers[action.worker_id].pool == action.pool
                 assert action.node_id in self.leases.accounts.nodes
+                assert (action.node_id, action.pool) not in self.making, "starts before its environment"
                 self.processes[action.worker_id] = False
             elif isinstance(action, Grant):
                 self.check_usable(action.worker_id)
@@ -132,7 +137,9 @@ class LeasesProgram(RuleBasedStateMachine):
                     key = (action.client, divmod(action.class_number, len(WHERES)))
                     assert self.owed.pop(key), "refused what was not wanted"
                     where = key[1][1]
-                assert not self.leases.accounts.allowed(WHERES[where]), "refused though there is such a place"
+                assert action.reason == NO_ENVIRONMENT or not self.leases.accounts.allowed(WHERES[where]), (
+                    "refused though there is such a place"
+                )
             else:
                 assert action.client in self.clients | {MAKER}
 
@@ -196,6 +203,7 @@ class LeasesProgram(RuleBasedStateMachine):
             self.asked_to_end.discard(worker.worker_id)
             self.forget_lease(worker.worker_id)
             self.actor_at = {a: at for a, at in self.actor_at.items() if at[0] != worker.worker_id}
+        self.making = {each for each in self.making if each[0] != node_id}
         self.perform(self.leases.node_left(node_id))
 
     @rule(
@@ -252,6 +260,29 @@ class LeasesProgram(RuleBasedStateMachine):
         worker_id = data.draw(st.sampled_from(sorted(w for w, ready in self.processes.items() if not ready)))
         self.processes[worker_id] = True
         self.perform(self.leases.worker_ready(worker_id, now_s=self.now_s))
+
+    @precondition(lambda self: not all(self.processes.values()))
+    @rule(data=st.data())
+    def await_environment(self, data: st.DataObject) -> None:
+        worker_id = data.draw(st.sampled_from(sorted(w for w, ready in self.processes.items() if not ready)))
+        worker = self.leases.workers[worker_id]
+        if worker.state == STARTING:
+            self.making.add((worker.node_id, worker.pool))
+        del self.processes[worker_id]
+        self.killed.discard(worker_id)
+        self.asked_to_end.discard(worker_id)
+        self.perform(self.leases.environment_awaited(worker_id))
+
+    @precondition(lambda self: self.making)
+    @rule(data=st.data(), is_made=st.booleans())
+    def environment_settles(self, data: st.DataObject, is_made: bool) -> None:
+        node_id, pool = data.draw(st.sampled_from(sorted(self.making, key=repr)))
+        self.making.discard((node_id, pool))
+        if is_made:
+            self.perform(self.leases.environment_made(node_id, pool))
+        else:
+            self.perform(self.leases.environment_failed(node_id, pool, NO_ENVIRONMENT))
+            assert not self.leases.asking(pool)
 
     @precondition(lambda self: self.processes)
     @rule(data=st.data())
@@ -426,6 +457,9 @@ class LeasesProgram(RuleBasedStateMachine):
         assert set(self.unplaced.values()) <= impossible
 
     def go_well(self) -> None:
+        for node_id, pool in sorted(self.making, key=repr):
+            self.making.discard((node_id, pool))
+            self.perform(self.leases.environment_made(node_id, pool))
         self.perform(self.leases.tick(now_s=self.now_s, idle_s=1.0))
         for _ in range(100):
             if not self.lease_of and not self.actor_at and all(self.processes.values()):

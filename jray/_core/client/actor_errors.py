@@ -7,6 +7,7 @@ from typing import Any
 from jray._core.machine.actors import ActorView
 from jray._core.machine.groups import GROUP_REMOVED
 from jray._core.serialization import deserialize
+from jray._core.specs import SetupFailure
 from jray.exceptions import (
     ActorDiedError,
     ActorPlacementGroupRemoved,
@@ -15,6 +16,7 @@ from jray.exceptions import (
     PendingCallsLimitExceeded,
     RayError,
     RayTaskError,
+    RuntimeEnvSetupError,
 )
 
 
@@ -57,6 +59,8 @@ def died(actor_id: bytes, view: ActorView | None) -> RayError:
         return ActorDiedError(
             error_msg=f"Its constructor could not run: {error}", actor_init_failed=True, **who
         )
+    if isinstance(cause.text, SetupFailure):
+        return RuntimeEnvSetupError(f"The actor {view.class_name} cannot run. {cause.text}")
     if cause.is_unschedulable:
         return ActorUnschedulableError(f"The actor {view.class_name} cannot be scheduled: {cause.text}.")
     exit_cause = cause.exit_cause

@@ -75,7 +75,7 @@ class ActorSubmitter:
             actor_id,
             code,
             namespace=namespace,
-            environment=normalize(options.runtime_env, client.runtime_env),
+            environment=normalize(options.runtime_env, client.runtime_env, client.local),
             job=client.job_id,
             owner=client.address,
             placement=place,

@@ -91,6 +91,9 @@ class ClusterView:
             found = client.ask("clients")
         elif kind == "placement_groups":
             found = map(group_state, client.ask("groups"))
+        elif kind == "runtime_envs":
+            answers, _ = client.ask("runtime_envs")
+            found = [row | {"node_id": node_id.hex()} for node_id, rows in answers for row in rows]
         elif kind == "jobs":
             found = client.ask("jobs")
         else:

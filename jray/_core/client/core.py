@@ -16,6 +16,7 @@ from typing import Any, NoReturn, Protocol
 
 from jray._core.client.actors import ActorSubmitter
 from jray._core.client.cluster import ClusterView
+from jray._core.client.environments import CallPackages
 from jray._core.client.failures import FailedCalls
 from jray._core.client.functions import CodeTable, ExportedCode, check_out_of_band
 from jray._core.client.groups import GroupMaker
@@ -35,7 +36,7 @@ from jray._core.client.tasks import TaskSubmitter
 from jray._core.client.watch import Watching
 from jray._core.config import Config
 from jray._core.engine import FailedCall, Whereabouts
-from jray._core.environments import Environment
+from jray._core.environments import Environment, as_dict
 from jray._core.frontend import Output, OutputKind, get_frontend
 from jray._core.ids import TaskIdSource
 from jray._core.peek import Peek
@@ -118,6 +119,8 @@ class CoreClient:
         self.worker: Any = None
         #: what tasks and actors made here inherit
         self.runtime_env: Environment = ()
+        #: what makes packages of what tasks and actors name in theirs
+        self.local = CallPackages(self)
         self.pid = os.getpid()
         #: whether what runs here, or has run, is in a placement group
         self.is_in_group = False
@@ -343,7 +346,7 @@ class CoreClient:
             namespace=self.namespace,
             session_dir=self.session_dir,
             address=f"{self.session_dir}/node.sock",
-            runtime_env={name: dict(value) for name, value in self.runtime_env},
+            runtime_env=as_dict(self.runtime_env),
             resources={} if worker is None else dict(worker.resources),
             gpu_ids=() if worker is None else tuple(worker.gpu_ids),
             task_id=task_id,

@@ -221,12 +221,14 @@ def _plan(base: str, files: str, wanted: NodeWanted) -> _Plan:
     spill_base = os.path.abspath(wanted.spill_dir or disk_directory(files))
     _make_usable(spill_base)
     spilled_dir = session_directory(spill_base, f"{name}-spill")
+    environment_dir = session_directory(spill_base, f"{name}-env")
     settings = {
         "node_id": os.urandom(28).hex(),
         "session_dir": session_dir,
         "store_dir": store_dir,
         "store_bytes": wanted.store_bytes,
         "spill_dir": spilled_dir,
+        "environment_dir": environment_dir,
         "address": f"{session_dir}/node.sock",
         "resources": dict(wanted.resources.items()),
         "gpu_ids": list(wanted.gpu_ids),

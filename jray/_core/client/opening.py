@@ -13,17 +13,53 @@ from jray._core.client.finding import Found, find_head
 from jray._core.client.launching import launch
 from jray._core.config import Config
 from jray._core.engine import StartOptions
-from jray._core.environments import Environment, normalize
+from jray._core.environments import Environment, as_dict, is_at_hand, normalize, parse
 
 if TYPE_CHECKING:
+    from jray._core.client.packing import JobPackages
     from jray._core.client.session import NativeSession
 
 logger = logging.getLogger("jray")
 
+#: fields of a runtime environment that may name what is here alone
+_LOCAL_FIELDS = {"working_dir", "py_modules", "worker_process_setup_hook"}
+
 
 def open_session(options: StartOptions) -> NativeSession:
     """Start a head for this process, or join one; blocks until it is ready."""
-    environment = normalize(options.runtime_env)
+    packages = _packages(options)
+    try:
+        environment = normalize(options.runtime_env, (), packages)
+        session = _open(options, environment)
+        try:
+            _make_ready(session, environment, packages)
+        except BaseException:
+            session.close()
+            raise
+    finally:
+        if packages is not None:
+            packages.close()
+    return session
+
+
+def _packages(options: StartOptions) -> JobPackages | None:
+    """Return what makes packages of local files, where any may be needed."""
+    if not _LOCAL_FIELDS & parse(options.runtime_env).keys():
+        return None
+    from jray._core.client.packing import JobPackages  # noqa: PLC0415 -- 30 ms, which few programs need
+
+    return JobPackages(Config.from_environ())
+
+
+def _make_ready(session: NativeSession, environment: Environment, packages: JobPackages | None) -> None:
+    """Give the cluster the packages of the job's environment, and have it made before the first task asks for it."""
+    if packages is not None:
+        packages.upload(session.client)
+    if not is_at_hand(environment) and as_dict(environment).get("config", {}).get("eager_install", True):
+        session.client.ask("prepare", environment)
+
+
+def _open(options: StartOptions, environment: Environment) -> NativeSession:
     found = find_head(options.address)
     facts = _facts(options, environment)
     config = Config.from_environ()

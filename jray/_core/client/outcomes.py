@@ -10,12 +10,13 @@ from jray._core.client.results import MANY, STREAM_END
 from jray._core.machine.groups import GROUP_REMOVED
 from jray._core.refs import ERROR, PENDING, STORED, ObjectRef
 from jray._core.serialization import deserialize
-from jray._core.specs import ExitCause
+from jray._core.specs import ExitCause, SetupFailure
 from jray._core.wire import messages
 from jray.exceptions import (
     OutOfMemoryError,
     RayError,
     RayTaskError,
+    RuntimeEnvSetupError,
     TaskCancelledError,
     TaskPlacementGroupRemoved,
     TaskUnschedulableError,
@@ -256,6 +257,8 @@ class Outcomes:
 
 def refusal_error(name: str, reason: str) -> RayError:
     """Return the error of a task that has no place to run."""
+    if isinstance(reason, SetupFailure):
+        return RuntimeEnvSetupError(f"The task {name} cannot run. {reason}")
     if reason == GROUP_REMOVED:
         return TaskPlacementGroupRemoved(f"The task {name} cannot run: {reason}.")
     return TaskUnschedulableError(f"The task {name} cannot be scheduled: {reason}.")

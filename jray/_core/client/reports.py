@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from jray._core.client.selection import Selection
 from jray._core.clock import WallClock
+from jray._core.environments import as_dict
 from jray._core.filters import Filter, matches
 from jray._core.ids import object_id
 from jray._core.refs import ATOM, ERROR, INLINE, PENDING, STORED, ObjectRef
@@ -267,7 +268,7 @@ class Reports:
                 "required_resources": {}
                 if queue is None
                 else {name: units / 10_000 for name, units in queue.units.items()},
-                "runtime_env_info": dict(queue.details) if queue is not None else {},
+                "runtime_env_info": as_dict(queue.details) if queue is not None else {},
                 "placement_group_id": getattr(wire, "group", b"").hex() or None,
                 "creation_time_ms": _ms(task.submitted_s + offset),
                 "start_time_ms": None,

@@ -63,7 +63,7 @@ class TaskSubmitter:
             group=where.group,
             captures=captures,
         )
-        environment = normalize(options.runtime_env, client.runtime_env)
+        environment = normalize(options.runtime_env, client.runtime_env, client.local)
         queue = client.leasing.queue_for(dict(options.resources_request.items()), environment, where)
         retry = options.retry_exceptions
         retry = tuple(retry) if isinstance(retry, list) else retry

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from jray._core.config import Config
+from jray._core.node.environments import EnvironmentService
 from jray._core.node.host import Host
 from jray._core.node.pool import WorkerPool, ZygoteProcess
 from jray._core.node.service import NodeService
@@ -42,6 +43,7 @@ class Assembly:
     def close(self) -> None:
         """End all workers, and remove what the node has in shared memory and on disk; blocks until they are gone."""
         self.pool.close()
+        self.host.service.environments.close()
         self.host.service.transfers.close()
         self.host.service.spilling.close()
         self.store.close()
@@ -89,8 +91,18 @@ def assemble(
         node_id, store, spilling, send, lambda other, message: head.to_node(other, 0, message), reactor.wake
     )
     spilling.evict = transfers.evict
+    environments = EnvironmentService(
+        config=config,
+        node_id=node_id,
+        head=head,
+        reactor=reactor,
+        pool=pool,
+        directory=settings["environment_dir"],
+        log_dir=f"{settings['session_dir']}/logs",
+    )
     service = NodeService(
         config=config,
+        environments=environments,
         node_id=node_id,
         head=head,
         pool=pool,

@@ -75,7 +75,7 @@ class HeadDaemon:
         if settings["tells_ready"]:
             host.tell_ready()
         _tell_starter(settings["ready_fd"])
-        directories = ("session_dir", "card_dir", "store_dir", "spill_dir")
+        directories = ("session_dir", "card_dir", "store_dir", "spill_dir", "environment_dir")
         for base in {os.path.dirname(settings[name]) for name in directories}:
             sweep(base)  # what was left by heads that could not clean up
         try:

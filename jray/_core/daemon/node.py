@@ -53,7 +53,7 @@ class NodeDaemon:
         host.number_from(number)
         self._listener = Listener(self._settings["address"], self._reactor, host.accept)
         host.tell_ready()
-        for name in ("session_dir", "store_dir", "spill_dir"):
+        for name in ("session_dir", "store_dir", "spill_dir", "environment_dir"):
             sweep(os.path.dirname(self._settings[name]))
 
     def _stop(self) -> None:

@@ -9,18 +9,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jray._core.config import Config
+from jray._core.environments import is_at_hand
 from jray._core.head.scheduling import RegisteredWorker, Scheduler
 from jray._core.head.service import HeadService
 from jray._core.machine.actors import NameTaken
 from jray._core.machine.gathering import Gathering, Gatherings
-from jray._core.ports import ClientFacts, Node, NodeFacts
+from jray._core.ports import ClientFacts, Node, NodeFacts, Pool
 from jray._core.resources import ResourceSet
-from jray._core.specs import ExitCause, MemorySample
+from jray._core.specs import ExitCause, MemorySample, SetupFailure
 from jray._core.wire import messages
 from jray._core.wire.connection import Message
 
 #: questions that the nodes answer, each for itself
-_OF_NODES = {"store", "adopt"}
+_OF_NODES = {"store", "adopt", "runtime_envs"}
 #: ... and those that one node answers, whose id is the first argument
 _OF_ONE_NODE = {"log_names", "log_piece"}
 #: the job of who only asks
@@ -126,7 +127,9 @@ class ClusterService:
             worker = RegisteredWorker(client.number, client.address, client.pid)
             self.scheduler.worker_registered(client.worker_id, worker)
         elif client.kind == "driver":
-            self.scheduler.prestart(client.node_id, client.job_id)
+            environment = facts.get("runtime_env", ())
+            if is_at_hand(environment):  # or the driver will say when it has sent what is needed
+                self.scheduler.prestart(client.node_id, client.job_id, environment)
 
     def client_left(self, number: int) -> None:
         client = self._clients.pop(number, None)
@@ -169,6 +172,23 @@ class ClusterService:
 
     def told(self, number: int, node_id: bytes, answer: Any) -> None:
         self._told(number, _party(node_id), (node_id, answer))
+
+    def environment_awaited(self, node_id: bytes, worker_id: bytes) -> None:  # noqa: ARG002 -- the worker's
+        self.scheduler.environment_awaited(worker_id)
+
+    def environment_made(self, node_id: bytes, pool: Pool) -> None:
+        self.scheduler.environment_made(node_id, pool)
+
+    def environment_failed(self, node_id: bytes, pool: Pool, reason: SetupFailure) -> None:
+        self.scheduler.environment_failed(node_id, pool, reason)
+
+    def environment_told(self, pool: Pool, text: str) -> None:
+        self.scheduler.environment_told(pool, text)
+
+    def fetch_package(self, node_id: bytes, uri: str, index: int) -> None:
+        record = self._nodes.get(node_id)
+        if record is not None:
+            record.node.package_piece(uri, index, self.head.packages.piece(uri, index))
 
     # -- time -------------------------------------------------------------------------------------
 
@@ -232,6 +252,9 @@ class ClusterService:
             return
         own: dict[str, Callable[..., Any]] = {
             "nodes": self._node_rows,
+            "prepare": lambda environment: self.scheduler.prestart(
+                client.node_id, client.job_id, environment
+            ),
             "waiting": lambda: self.scheduler.waiting_rows(client.job_id),
             "workers": self.scheduler.worker_rows,
             "clients": self._client_rows,
@@ -357,7 +380,7 @@ class ClusterService:
 
     def _job_facts(self, job_id: bytes) -> dict[str, Any]:
         job = self.head.jobs[job_id]
-        return {**job.facts, "namespace": job.namespace}
+        return {**job.facts, "namespace": job.namespace, "client": job.client}
 
 
 def _party(node_id: bytes) -> int:

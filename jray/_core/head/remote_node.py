@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jray._core.head.cluster import ClusterService
-from jray._core.ports import NUMBERS_PER_NODE, NodeFacts, WorkerOrder
+from jray._core.ports import NUMBERS_PER_NODE, NodeFacts, Pool, WorkerOrder
 from jray._core.specs import MemoryReport
 from jray._core.wire import messages
 from jray._core.wire.connection import Connection, Message
@@ -64,6 +64,15 @@ class RemoteNode:
             messages.WORKERS_EXITED: cluster.workers_exited,
             messages.MEMORY_LOW: lambda sample: cluster.memory_low(self._node_id, sample),
             messages.NODE_TOLD: lambda number, answer: cluster.told(number, self._node_id, answer),
+            messages.ENVIRONMENT_AWAITED: lambda worker_id: cluster.environment_awaited(
+                self._node_id, worker_id
+            ),
+            messages.ENVIRONMENT_MADE: lambda pool: cluster.environment_made(self._node_id, pool),
+            messages.ENVIRONMENT_FAILED: lambda pool, why: cluster.environment_failed(
+                self._node_id, pool, why
+            ),
+            messages.ENVIRONMENT_TOLD: cluster.environment_told,
+            messages.FETCH_PACKAGE: lambda uri, index: cluster.fetch_package(self._node_id, uri, index),
             messages.NODE_ENDS: self._ends,
         }
 
@@ -114,6 +123,12 @@ class RemoteNode:
 
     def ask(self, number: int, question: str, arguments: tuple[Any, ...]) -> None:
         self._send((messages.ASK_NODE, number, question, arguments))
+
+    def package_piece(self, uri: str, index: int, piece: bytes | None) -> None:
+        self._send((messages.PACKAGE_PIECE, uri, index, piece))
+
+    def environment_unwanted(self, pool: Pool) -> None:
+        self._send((messages.ENVIRONMENT_UNWANTED, pool))
 
     def leave(self, reason: str) -> None:
         self._send((messages.LEAVE, reason))

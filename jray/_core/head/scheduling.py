@@ -10,17 +10,23 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, Protocol, cast
 
 from jray._core.config import Config
+from jray._core.environments import Environment
 from jray._core.machine import leases as machine
 from jray._core.machine.groups import Strategy
 from jray._core.machine.memory import Held, MemoryWatch
-from jray._core.ports import Node, NodeFacts, WorkerOrder
+from jray._core.ports import Node, NodeFacts, Pool, WorkerOrder
 from jray._core.resources import NodeResources, ResourceSet
-from jray._core.specs import ActorSpec, ExitCause, GroupSpec, MemoryReport, MemorySample
+from jray._core.specs import (
+    SETUP_FAILED,
+    ActorSpec,
+    ExitCause,
+    GroupSpec,
+    MemoryReport,
+    MemorySample,
+    SetupFailure,
+)
 from jray._core.strategies import Where
 from jray._core.wire import messages
-
-#: How a job's workers are told apart: by its id and the hashable form of a runtime environment.
-Pool = tuple[bytes, tuple[tuple[str, Any], ...]]
 
 #: between two looks at what waits, and at who is idle for long
 _TICK_S = 0.5
@@ -223,13 +229,38 @@ class Scheduler:
     def job_gone(self, job_id: bytes) -> None:
         pools = {worker.pool for worker in self.leases.workers.values() if _job_of(worker.pool) == job_id}
         self.perform(self.leases.pool_gone(pools))
+        for node_id, pool in self.leases.awaited():
+            if _job_of(pool) == job_id and not self.leases.asking(pool):
+                self._hosts[node_id].node.environment_unwanted(cast("Pool", pool))
+                self.perform(self.leases.environment_made(node_id, pool))  # who asks later has it made anew
 
-    def prestart(self, node_id: bytes, job_id: bytes) -> None:
+    def prestart(self, node_id: bytes, job_id: bytes, environment: Environment) -> None:
         """Have as many workers on their way at that node as a new job is likely to use at once."""
         host = self._hosts.get(node_id)
         if host is not None:
             cpus = host.resources.total.get("CPU") // 10_000
-            self.perform(self.leases.prestart(node_id, (job_id, ()), min(cpus, os.cpu_count() or 1)))
+            self.perform(self.leases.prestart(node_id, (job_id, environment), min(cpus, os.cpu_count() or 1)))
+
+    # -- runtime environments ---------------------------------------------------------------------
+
+    def environment_awaited(self, worker_id: bytes) -> None:
+        """A worker that was ordered does not start before its environment is made."""
+        self._nodes_of.pop(worker_id, None)
+        self.perform(self.leases.environment_awaited(worker_id))
+
+    def environment_made(self, node_id: bytes, pool: Pool) -> None:
+        self.perform(self.leases.environment_made(node_id, pool))
+
+    def environment_failed(self, node_id: bytes, pool: Pool, reason: SetupFailure) -> None:
+        if not self.leases.asking(pool):  # it was made ahead of any task: who asks later has it tried again
+            self.environment_told(pool, f"A runtime environment could not be made. {reason}")
+        self.perform(self.leases.environment_failed(node_id, pool, reason))
+
+    def environment_told(self, pool: Pool, text: str) -> None:
+        """Tell who waits for an environment, or else the job's driver."""
+        cells = {(demand.client, demand.cell) for demand in self.leases.asking(pool)}
+        for client, cell in cells or {(self._job_facts(pool[0])["client"], 0)}:
+            self._send(client, (messages.NOTICE, cell, text))
 
     # -- time -------------------------------------------------------------------------------------
 
@@ -258,6 +289,9 @@ class Scheduler:
             pooled = self.leases.workers.get(worker_id)
             # also of one that is ENDING, because its placement group was removed
             actor_id = None if pooled is None else pooled.actor_id
+            if pooled is not None and worker_id not in self._registered and cause.exit_code == SETUP_FAILED:
+                why = SetupFailure(f"Its worker_process_setup_hook raised:\n{cause.last_lines}")
+                self.environment_failed(pooled.node_id, cast("Pool", pooled.pool), why)
             self._ended(worker_id, cause)
             self.perform(self.leases.worker_died(worker_id))
             if actor_id is not None:

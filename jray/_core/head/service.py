@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from jray._core.environments import as_dict, uris_of
 from jray._core.head.groups import GroupTable
+from jray._core.head.packages import Packages
 from jray._core.machine import actors as machine
 from jray._core.rows import actor_row
 from jray._core.specs import ActorSpec, ExitCause, GroupSpec
@@ -46,6 +48,7 @@ class HeadService:
         self.jobs: dict[bytes, Job] = {}
         self.actors = machine.Actors()
         self.groups = GroupTable(send, nodes, self._is_gone)
+        self.packages = Packages()
         self._kv: dict[tuple[str, bytes], bytes] = {}
         self._job_number = 0
 
@@ -65,6 +68,15 @@ class HeadService:
             job.ended_s = time.time()
             self._perform(self.actors.job_gone(job_id))
             self.groups.owner_gone(job_id)
+            self._drop_packages(job_id)
+
+    def _drop_packages(self, job_id: bytes) -> None:
+        """Drop the packages that only that job needed: detached actors of it may still be started again."""
+        if not self.packages.uris():
+            return
+        living = [record.spec for record in self.actors.records.values() if record.state != machine.DEAD]
+        needed = {uri for spec in living for uri in uris_of(spec.runtime_env)}
+        self.packages.job_gone(job_id, needed)
 
     def _is_gone(self, owner: bytes) -> bool:
         """Tell whether that job has ended, or that actor is dead."""
@@ -121,6 +133,7 @@ class HeadService:
             elif isinstance(action, machine.Unplace):
                 self._nodes.unplace_actor(action.actor_id)
                 self.groups.owner_gone(action.actor_id)
+                self._drop_packages(b"")
             elif isinstance(action, machine.EndActorWorker):
                 self._nodes.end_worker(action.worker_id, force=action.force, reason=action.reason)
             elif isinstance(action, machine.Publish) and record is not None:
@@ -143,6 +156,9 @@ class HeadService:
             "find_group": self.groups.find,
             "group": self.groups.row,
             "groups": self.groups.rows,
+            "has_package": self.packages.has,
+            "put_package": self.packages.put,
+            "seal_package": self.packages.seal,
             "kv_put": self._kv_put,
             "kv_get": lambda space, key: self._kv.get((space, key)),
             "kv_delete": lambda space, key: self._kv.pop((space, key), None) is not None,
@@ -183,7 +199,7 @@ class HeadService:
                 "end_time": None if job.ended_s is None else int(job.ended_s * 1000),
                 "namespace": job.namespace,
                 "metadata": dict(job.facts.get("metadata", {})),
-                "runtime_env": {name: dict(value) for name, value in job.facts.get("runtime_env", ())},
+                "runtime_env": as_dict(job.facts.get("runtime_env", ())),
             }
             for job in self.jobs.values()
         ]

@@ -11,8 +11,8 @@ from jray._core.client.actor_spec import actor_spec
 from jray._core.client.exits import ActorExit
 from jray._core.client.results import returns_number
 from jray._core.engine import ActorExists, ActorPlan, CallPlan
-from jray._core.environments import normalize
 from jray._core.inline.calls import NEEDS_ACTOR, MethodTemplate, running
+from jray._core.inline.environments import environment_of
 from jray._core.inline.local_actor import LocalActor
 from jray._core.inline.objects import ADDRESS
 from jray._core.options import MethodOptions, check_supported
@@ -60,7 +60,7 @@ class ActorMaker:
         place = placement(options, client.caller(), cls.__name__, client.groups.bundles)
         full_name = f"{cls.__module__}.{cls.__qualname__}"
         code = client.code.export(plan.key, cls, "actor class", full_name, plan.cell)
-        environment = normalize(options.runtime_env, client.environment())
+        environment = environment_of(options.runtime_env, client.environment())
         arguments = client.pack(plan.args, plan.kwargs)
         parent = running.get()
         spec = actor_spec(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from jray._core.client.functions import ExportedCode
 from jray._core.engine import Tally
-from jray._core.environments import Environment, normalize
+from jray._core.environments import Environment
+from jray._core.inline.environments import environment_of
 from jray._core.options import MethodOptions, TaskOptions
 from jray._core.placement import Placement
 from jray._core.refs import ObjectRef
@@ -91,10 +92,10 @@ class TaskTemplate(Template):
         self._environments: dict[Environment, Environment] = {}
 
     def environment(self, parent: Environment) -> Environment:
-        """Return the environment of a call made in that one; raises what `normalize` raises."""
+        """Return the environment of a call made in that one; raises what `environment_of` raises."""
         known = self._environments.get(parent)
         if known is None:
-            known = self._environments[parent] = normalize(self._options.runtime_env, parent)
+            known = self._environments[parent] = environment_of(self._options.runtime_env, parent)
         return known
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jray._core.clock import WallClock
 from jray._core.engine import Rows
+from jray._core.environments import as_dict
 from jray._core.filters import Filter, matches
 from jray._core.ids import TASK_ID_SIZE
 from jray._core.inline.calls import IS_DONE, IS_PAUSED, NEEDS_ACTOR, NEEDS_ARGUMENTS, RUNS, Call, TaskTemplate
@@ -179,7 +180,7 @@ class InlineCluster:
                 "error_message": None if failure is None else str(failure),
                 "language": "PYTHON",
                 "required_resources": template.request.to_floats() if is_task else {},  # type: ignore[attr-defined]
-                "runtime_env_info": {name: dict(value) for name, value in call.environment},
+                "runtime_env_info": as_dict(call.environment),
                 "placement_group_id": template.where.group.hex() or None if is_task else None,  # type: ignore[attr-defined]
                 "creation_time_ms": int((call.submitted_s + offset) * 1000),
                 "start_time_ms": int((call.started_s + offset) * 1000) if has_begun else None,
@@ -249,7 +250,7 @@ class InlineCluster:
                 "end_time": None,
                 "namespace": client.namespace,
                 "metadata": self._metadata,
-                "runtime_env": {name: dict(value) for name, value in client.runtime_env},
+                "runtime_env": as_dict(client.runtime_env),
             }
         ]
 

@@ -19,7 +19,7 @@ from jray._core.client.readiness import split, split_all
 from jray._core.client.results import STREAMING
 from jray._core.config import Config
 from jray._core.engine import Whereabouts
-from jray._core.environments import Environment
+from jray._core.environments import Environment, as_dict
 from jray._core.frontend import Output, OutputKind, get_frontend
 from jray._core.ids import TaskIdSource, object_id
 from jray._core.inline.actors import ActorMaker
@@ -162,7 +162,7 @@ class InlineClient:
             "namespace": self.namespace,
             "session_dir": self.session_dir,
             "address": ADDRESS,
-            "runtime_env": {name: dict(value) for name, value in self.environment()},
+            "runtime_env": as_dict(self.environment()),
         }
         if call is None:
             return Whereabouts(worker_id=None, resources={}, gpu_ids=(), **where)

@@ -10,9 +10,9 @@ from typing import Any
 from jray._core.client.capacity import node_wanted
 from jray._core.config import Config
 from jray._core.engine import StartOptions
-from jray._core.environments import normalize
 from jray._core.ids import JobID
 from jray._core.inline.core import InlineClient
+from jray._core.inline.environments import environment_of
 from jray._core.inline.objects import ADDRESS
 from jray._core.resources import NodeResources
 
@@ -71,7 +71,7 @@ def open_session(options: StartOptions) -> InlineSession:
             f'engine="inline" is this process alone: it joins no cluster at {options.address!r}. Leave the address out, '
             "or choose another engine."
         )
-    environment = normalize(options.runtime_env)
+    environment = environment_of(options.runtime_env)
     capacity = node_wanted(options)
     client = InlineClient(
         config=Config.from_environ(),

@@ -8,13 +8,16 @@ workers where none is idle, and says why the rest waits.
                           |                 +--returned for good, its client died--> ENDING
                           +--granted to an actor--> ACTOR
                           +--idle for long, its job ended--> ENDING --kept--> IDLE
+
+A worker whose runtime environment its node must make first does not get as far as STARTING: its node is *awaiting*
+that of its pool, and what waits for the pool takes nothing meanwhile.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -198,6 +201,8 @@ class _Node:
     starting: Counter[Hashable] = dataclasses.field(default_factory=Counter)
     #: how many workers of a pool in a row have died while they started
     failed_starts: Counter[Hashable] = dataclasses.field(default_factory=Counter)
+    #: pools whose runtime environment is being made there: until it is, none of their workers starts
+    awaiting: set[Hashable] = dataclasses.field(default_factory=set)
     #: workers that start at the next tick, at most one of a pool
     postponed: list[PooledWorker] = dataclasses.field(default_factory=list)
     #: at most as many of a pool as workers of it are starting
@@ -374,6 +379,46 @@ class Leases:
         self._nodes[worker.node_id].failed_starts.pop(worker.pool, None)
         return self._idle(worker, now_s)
 
+    def environment_awaited(self, worker_id: bytes) -> list[Action]:
+        """A worker does not start, because its node must make its environment first: nothing is held for it meanwhile.
+
+        `environment_made` or `environment_failed` follows.
+        """
+        worker = self.workers.get(worker_id)
+        if worker is None or worker.state != STARTING:  # it was to end before it began
+            return self.worker_died(worker_id)
+        node = self._nodes[worker.node_id]
+        node.awaiting.add(worker.pool)
+        self._break_promises(node, worker.pool)
+        self._move(worker, None)
+        return self._schedule()
+
+    def environment_made(self, node_id: bytes, pool: Hashable) -> list[Action]:
+        """The environment of a pool is there: its workers may start."""
+        self._environment_settled(node_id, pool)
+        return self._schedule()
+
+    def environment_failed(self, node_id: bytes, pool: Hashable, reason: str) -> list[Action]:
+        """The environment of a pool can't be made: what waits for its workers is refused.
+
+        Who asks again has it tried again.
+        """
+        self._environment_settled(node_id, pool)
+        everything = [*self._demands.values(), *self._infeasible.values(), *self.promised()]
+        refused = {demand.key: demand for demand in everything if demand.pool == pool}
+        self._withdraw(refused)
+        actions: list[Action] = [
+            Refuse(demand.client, demand.class_number, demand.actor_id, reason) for demand in refused.values()
+        ]
+        return actions + self._schedule()
+
+    def _environment_settled(self, node_id: bytes, pool: Hashable) -> None:
+        node = self._nodes.get(node_id)
+        if node is not None:
+            node.awaiting.discard(pool)
+            node.failed_starts.pop(pool, None)
+            self._reopen_node(node_id)
+
     def worker_died(self, worker_id: bytes) -> list[Action]:
         worker = self.workers.get(worker_id)
         if worker is None:
@@ -475,8 +520,10 @@ class Leases:
         return actions + self._share()
 
     def prestart(self, node_id: bytes, pool: Hashable, count: int) -> list[Action]:
-        """Have `count` workers of that pool on their way."""
+        """Have `count` workers of that pool on their way, unless its environment is just being made."""
         node = self._nodes[node_id]
+        if pool in node.awaiting:
+            return []
         have = node.starting[pool] + len(node.idle_workers.get(pool, ()))
         return self._start(node, pool, count - have)
 
@@ -515,6 +562,15 @@ class Leases:
     def group_reason(self, group_id: bytes) -> str:
         """What a placement group that is not placed waits for."""
         return self.groups[group_id].waiting_reason(list(self.accounts.nodes.values()))
+
+    def awaited(self) -> list[tuple[bytes, Hashable]]:
+        """Return the nodes that make an environment, each with the pool it is for."""
+        return [(node_id, pool) for node_id, node in self._nodes.items() for pool in node.awaiting]
+
+    def asking(self, pool: Hashable) -> list[Demand]:
+        """Return what waits for workers of that pool."""
+        everything = [*self._demands.values(), *self.promised()]
+        return [demand for demand in everything if demand.pool == pool]
 
     def promised(self) -> list[Demand]:
         """Return the demand of each lease that waits for nothing but its worker's start."""
@@ -608,7 +664,7 @@ class Leases:
         for request, pool, where in self._waiting:
             for account in self.accounts.feasible(where, request):
                 node = self._nodes[account.node_id]
-                if self._is_kept_from((request, pool, where), request, account):
+                if self._is_kept_from((request, pool, where), request, account) or pool in node.awaiting:
                     continue
                 if node.is_failing(pool):
                     assert pool in node.starting or account.resources.waiting_reason(request), (
@@ -656,7 +712,14 @@ class Leases:
         group = self.groups.get(demand.where.group)
         if group is not None and group.state != CREATED and not self.accounts.allowed(demand.where):
             return f"waits for its placement group: {self.group_reason(group.group_id)}"
+        if self._awaits_environment(demand):
+            return "waits for its runtime environment, which is being made"
         return self.accounts.waiting_reason(demand.where, demand.request) or "waits for a worker to start"
+
+    def _awaits_environment(self, demand: Demand) -> bool:
+        """Tell whether nothing but the making of its environment keeps a demand from being met anywhere."""
+        places = self.accounts.feasible(demand.where, demand.request)
+        return bool(places) and all(demand.pool in self._nodes[place.node_id].awaiting for place in places)
 
     def _drop(self, demand: Demand) -> None:
         key = demand.key
@@ -723,8 +786,14 @@ class Leases:
             self._unkeep(account)
         late, self._late = self._late, {*self._waiting, *self._unplaced}
         for kind in [kind for kind in self._waiting if kind in late]:
-            request, _, where = kind
-            fitting = self.accounts.feasible(where, request)
+            request, pool, where = kind
+            fitting = [
+                account
+                for account in self.accounts.feasible(where, request)
+                if pool not in self._nodes[account.node_id].awaiting
+            ]
+            if not fitting:
+                continue
             self._keep(kind, request, fitting, self._fair_count(kind, fitting))
         for group in [group for key, group in self._unplaced.items() if key in late]:
             for bundle in group.unplaced():
@@ -788,7 +857,7 @@ class Leases:
         while (account := candidates.best(demand.home)) is not None:
             node = self._nodes[account.node_id]
             idle = node.idle_workers.get(pool)
-            if self._is_kept_from(kind, request, account):
+            if self._is_kept_from(kind, request, account) or (idle is None and pool in node.awaiting):
                 pass
             elif idle is None and node.is_failing(pool):
                 self._postpone_start(node, pool)
@@ -850,8 +919,11 @@ class Leases:
         A class whose own demand is the only one that waits is no reason to give its leases back.
         """
         holders: set[int] = set()
-        if self._demands:
-            only = next(iter(self._demands)) if len(self._demands) == 1 else None
+        waiting: Collection[Hashable] = self._demands
+        if any(node.awaiting for node in self._nodes.values()):
+            waiting = [key for key, demand in self._demands.items() if not self._awaits_environment(demand)]
+        if waiting:
+            only = next(iter(waiting)) if len(waiting) == 1 else None
             holders = {held[0] for held in self._held if held != only}
         if holders == self._told_wanted:
             return []
@@ -874,6 +946,12 @@ class Leases:
         self._nodes[promise.account.node_id].promises.remove(promise)
         promise.account.resources.release(promise.allocation)
         self._reopen(promise.account, promise.allocation.request)
+
+    def _break_promises(self, node: _Node, pool: Hashable) -> None:
+        """No worker of that pool will keep what was promised there: these demands wait again."""
+        for promise in reversed([promise for promise in node.promises if promise.demand.pool == pool]):
+            self._break(promise)
+            self._wait_again(promise.demand)
 
     def _wait_again(self, demand: Demand) -> None:
         """Put what was promised back among what waits, first of its kind."""
@@ -924,10 +1002,7 @@ class Leases:
         node.failed_starts[pool] += 1
         if not node.is_failing(pool):
             return self._start_for_promises(node, pool)
-        broken = [promise for promise in node.promises if promise.demand.pool == pool]
-        for promise in reversed(broken):
-            self._break(promise)
-            self._wait_again(promise.demand)
+        self._break_promises(node, pool)
         if node.failed_starts[pool] > MOST_FAILED_STARTS:
             return []
         return [

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from jray._core.node.service import NodeService
-from jray._core.ports import ClientFacts, Head, WorkerOrder
+from jray._core.ports import ClientFacts, Head, Pool, WorkerOrder
 from jray._core.specs import MemoryReport
 from jray._core.wire import messages
 from jray._core.wire.connection import Connection, Message, Reactor
@@ -100,7 +100,7 @@ class Host:
     def serve(self, parts: Sequence[Part]) -> None:
         """Serve until `stop`; the node's own parts are among those that get their turns."""
         service = self.service
-        everything = (*parts, service.spilling, service.transfers, service.memory)
+        everything = (*parts, service.spilling, service.transfers, service.memory, service.environments)
         while not self.is_stopping:
             deadlines = [at for part in everything if (at := part.next_deadline_s()) is not None]
             self._reactor.poll(max(0.0, min(deadlines) - time.monotonic()) if deadlines else None)
@@ -234,11 +234,18 @@ class Host:
     def ask(self, number: int, question: str, arguments: tuple[Any, ...]) -> None:
         answers: dict[str, Callable[..., Any]] = {
             "store": self.service.store_row,
+            "runtime_envs": self.service.environments.rows,
             "adopt": self.service.transfers.adopt,
             "log_names": self.service.log_names,
             "log_piece": self.service.log_piece,
         }
         self._head.told(number, self.node_id, answers[question](*arguments))
+
+    def package_piece(self, uri: str, index: int, piece: bytes | None) -> None:
+        self.service.environments.packages.arrived(uri, index, piece)
+
+    def environment_unwanted(self, pool: Pool) -> None:
+        self.service.environments.abandoned(pool)
 
     def leave(self, reason: str) -> None:
         print(f"The node ends: {reason}", flush=True)  # noqa: T201 -- stdout is the log

@@ -33,6 +33,8 @@ class WorkerProcess:
     worker_id: bytes
     log_path: str
     pid: int = 0
+    #: of the zygote that forks it, see `WorkerPool.adopt`
+    interpreter: str = ""
     #: why the node ended it; "": it was not the node
     ended_because: str = ""
     memory: MemoryReport | None = None
@@ -50,6 +52,7 @@ class ZygoteProcess:
 class WorkerPool:
     """Starts and ends workers through a zygote, and has another made when that dies.
 
+    Workers of another interpreter come from a zygote of their own, which is made and given up by who wants it.
     `on_exits([(worker_id, cause)...])` is called for those that ended at one time, once for each worker;
     `on_failure(text)` when nothing helps.
     """
@@ -68,14 +71,44 @@ class WorkerPool:
         self._on_failure = on_failure
         self._is_closing = False
         self._deaths_s: deque[float] = deque(maxlen=_MOST_ZYGOTES)
+        #: children of this process that others have started, and wait for
+        self.foreign: set[int] = set()
+        self._interpreters: dict[str, _Interpreter] = {}
         self._take_zygote(zygote)
         self.processes: dict[bytes, WorkerProcess] = {}
         self._by_pid: dict[int, WorkerProcess] = {}
 
     def start(self, worker_id: bytes, settings: dict[str, Any]) -> None:
         """Have a worker forked with these settings; it registers by itself."""
-        self.processes[worker_id] = WorkerProcess(worker_id, settings["log_path"])
-        self._connection.send((messages.FORK, worker_id, settings))
+        interpreter = settings.get("interpreter", "")
+        connection = self._interpreters[interpreter].connection if interpreter else self._connection
+        self.processes[worker_id] = WorkerProcess(worker_id, settings["log_path"], interpreter=interpreter)
+        connection.send((messages.FORK, worker_id, settings))
+
+    def adopt(
+        self,
+        name: str,
+        zygote: ZygoteProcess,
+        on_ready: Callable[[], None],
+        on_gone: Callable[[str], None],
+    ) -> None:
+        """Take a zygote of another interpreter, from which workers whose settings name it come once it is ready.
+
+        `on_gone(how it ended and what it said)` is called if it ends before `dismiss`, after its workers' ends.
+        """
+        connection = Connection(zygote.sock, self._reactor, self._handle, self._interpreter_gone, name)
+        self._interpreters[name] = _Interpreter(zygote, connection, on_ready, on_gone)
+
+    def dismiss(self, name: str) -> None:
+        """End such a zygote, and the workers that it has."""
+        interpreter = self._interpreters.get(name)
+        if interpreter is not None:
+            interpreter.on_gone = lambda _: None
+            _kill_group(interpreter.zygote.pid)
+
+    def own_children(self) -> set[int]:
+        """Return the processes that are meant to be children of this one."""
+        return {self._zygote.pid, *(each.zygote.pid for each in self._interpreters.values()), *self.foreign}
 
     def kill(self, worker_id: bytes, reason: str, memory: MemoryReport | None = None) -> None:
         """End a worker and all that it forked, at once."""
@@ -100,10 +133,15 @@ class WorkerPool:
         end_children(_GRACE_S)
         self._connection.close()
         self._zygote.log.close()
+        for interpreter in list(self._interpreters.values()):
+            interpreter.connection.close()
 
     # -- what the zygote says -------------------------------------------------------------------------
 
-    def _handle(self, _: Connection, message: Message) -> None:
+    def _handle(self, connection: Connection, message: Message) -> None:
+        if message[0] == messages.INTERPRETER:
+            self._interpreters[connection.peer].on_ready()
+            return
         if message[0] == messages.FORKED:
             _, worker_id, pid, fault = message
             process = self.processes[worker_id]
@@ -146,7 +184,7 @@ class WorkerPool:
         if self._is_closing:
             return
         dead = self._zygote
-        statuses = end_children(_GRACE_S)
+        statuses = end_children(_GRACE_S, self.own_children() - {dead.pid})
         how = _describe(statuses.get(dead.pid))
         said = _tail(dead.log)
         dead.log.close()
@@ -160,13 +198,42 @@ class WorkerPool:
             return
         # first, because who is told of a dead worker asks for another
         self._take_zygote(self._make_zygote())
-        detail = f"The process that had started it (pid {dead.pid}) {how}."
+        self._forks_gone("", dead.pid, how, statuses)
+
+    def _interpreter_gone(self, connection: Connection) -> None:
+        """The zygote of another interpreter ended, and its workers with it."""
+        interpreter = self._interpreters.pop(connection.peer)
+        dead = interpreter.zygote
+        if self._is_closing:
+            dead.log.close()
+            return
+        statuses = end_children(_GRACE_S, self.own_children())
+        said = _tail(dead.log)
+        dead.log.close()
+        how = _describe(statuses.get(dead.pid))
+        self._forks_gone(connection.peer, dead.pid, how, statuses)
+        interpreter.on_gone(f"{how}. It said:\n{said or '(nothing)'}")
+
+    def _forks_gone(self, interpreter: str, zygote: int, how: str, statuses: dict[int, int]) -> None:
+        """Tell of the workers of a zygote that has ended."""
+        detail = f"The process that had started it (pid {zygote}) {how}."
         self._on_exits(
             [
                 self._ended(process, statuses.get(process.pid), process.ended_because or detail)
                 for process in list(self.processes.values())
+                if process.interpreter == interpreter
             ]
         )
+
+
+@dataclasses.dataclass(slots=True)
+class _Interpreter:
+    """A zygote of another interpreter."""
+
+    zygote: ZygoteProcess
+    connection: Connection
+    on_ready: Callable[[], None]
+    on_gone: Callable[[str], None]
 
 
 def _kill_group(pid: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from jray._core.config import Config
 from jray._core.machine.orphans import Orphans
+from jray._core.node.environments import EnvironmentService
 from jray._core.node.memory import MemoryMonitor
 from jray._core.node.pool import WorkerPool
 from jray._core.node.spilling import SpillService
@@ -28,6 +29,7 @@ class NodeService:
         self,
         *,
         config: Config,
+        environments: EnvironmentService,
         node_id: bytes,
         head: Head,
         pool: WorkerPool,
@@ -38,6 +40,7 @@ class NodeService:
         fail: Callable[[str], None],
     ) -> None:
         self._head = head
+        self.environments = environments
         self._pool = pool
         self._store = store
         self.spilling = spilling
@@ -61,8 +64,9 @@ class NodeService:
     def start_worker(self, order: WorkerOrder) -> None:
         """Have a worker forked; it registers by itself."""
         number = next(self._log_numbers)
-        self._pool.start(
+        self.environments.start(
             order.worker_id,
+            (order.job_id, order.runtime_env),
             {
                 "worker_id": order.worker_id,
                 "job_id": order.job_id,
@@ -86,6 +90,7 @@ class NodeService:
     def workers_exited(self, ended: Sequence[tuple[bytes, ExitCause]]) -> None:
         """Worker processes were reaped."""
         for worker_id, cause in ended:
+            self.environments.exited(worker_id)
             address = self._addresses.pop(worker_id, None)
             if address is not None and os.path.exists(address):
                 os.unlink(address)  # what is killed leaves its socket

@@ -25,9 +25,9 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def end_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when *parent*, the process that forked it, dies."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+def end_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
+    """Have the kernel send this process a signal when *parent*, the process that forked it, dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:  # it died before the call
         os._exit(1)
 
@@ -49,18 +49,24 @@ def end_strays(own: Container[int]) -> None:
             _kill(pid)
 
 
-def end_children(timeout_s: float) -> dict[int, int]:
-    """Kill and reap all children, and what comes to this process by their death; return the wait statuses."""
+def end_children(timeout_s: float, besides: Container[int] = ()) -> dict[int, int]:
+    """Kill and reap all children, and what comes to this process by their death; return the wait statuses.
+
+    Those in *besides* are left alone: somebody else waits for them.
+    """
     deadline = time.monotonic() + timeout_s
     statuses: dict[int, int] = {}
     while True:
-        end_strays(())
-        try:
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                statuses[ended[0]] = ended[1]
-        except ChildProcessError:
-            return statuses
-        if time.monotonic() > deadline:
+        end_strays(besides)
+        left = [pid for pid in children() if pid not in besides]
+        for pid in left:
+            try:
+                ended, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:  # another thread has waited for it
+                continue
+            if ended:
+                statuses[pid] = status
+        if not left or time.monotonic() > deadline:
             return statuses
         time.sleep(_LOOK_S)
 

@@ -6,8 +6,8 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jray._core.ports import ClientFacts, Node, NodeFacts
-from jray._core.specs import ExitCause, MemorySample
+from jray._core.ports import ClientFacts, Node, NodeFacts, Pool
+from jray._core.specs import ExitCause, MemorySample, SetupFailure
 from jray._core.wire import messages
 from jray._core.wire.connection import Connection, Message, Reactor
 
@@ -42,6 +42,8 @@ class Uplink:
             messages.NODE_THERE: node.node_there,
             messages.OTHER_NODE_GONE: node.node_gone,
             messages.ASK_NODE: node.ask,
+            messages.PACKAGE_PIECE: node.package_piece,
+            messages.ENVIRONMENT_UNWANTED: node.environment_unwanted,
             messages.LEAVE: node.leave,
         }
         self._send((messages.NODE_JOIN, facts))
@@ -82,3 +84,18 @@ class Uplink:
 
     def told(self, number: int, node_id: bytes, answer: Any) -> None:  # noqa: ARG002 -- as above
         self._send((messages.NODE_TOLD, number, answer))
+
+    def environment_awaited(self, node_id: bytes, worker_id: bytes) -> None:  # noqa: ARG002 -- as above
+        self._send((messages.ENVIRONMENT_AWAITED, worker_id))
+
+    def environment_made(self, node_id: bytes, pool: Pool) -> None:  # noqa: ARG002 -- as above
+        self._send((messages.ENVIRONMENT_MADE, pool))
+
+    def environment_failed(self, node_id: bytes, pool: Pool, reason: SetupFailure) -> None:  # noqa: ARG002 -- as above
+        self._send((messages.ENVIRONMENT_FAILED, pool, reason))
+
+    def environment_told(self, pool: Pool, text: str) -> None:
+        self._send((messages.ENVIRONMENT_TOLD, pool, text))
+
+    def fetch_package(self, node_id: bytes, uri: str, index: int) -> None:  # noqa: ARG002 -- as above
+        self._send((messages.FETCH_PACKAGE, uri, index))

@@ -28,10 +28,11 @@ _QUIET_MS = 60
 _GRACE_S = 5.0
 
 
-def serve(sock: socket.socket, *, eager: bool) -> None:
+def serve(sock: socket.socket, *, eager: bool, is_awaited: bool = False) -> None:
     """Fork workers as the node asks, until it closes *sock*; never returns.
 
     `eager`: import all there is to import before the first fork, and not after it.
+    `is_awaited`: tell the node when the first fork may be asked for.
     """
     adopt_orphans()
     # The node is told of a death in here and kills what this process leaves: one signal must not reach both.
@@ -47,6 +48,8 @@ def serve(sock: socket.socket, *, eager: bool) -> None:
         zygote.preload()
     else:
         _share_memory()
+    if is_awaited:
+        zygote.tell((messages.INTERPRETER,))
     try:
         zygote.loop()
     finally:  # what runs on would have nobody
@@ -119,11 +122,11 @@ class _Zygote:
         try:
             pid = os.fork()
         except OSError as error:  # too many processes: those that run must not suffer for it
-            self._send((messages.FORKED, worker_id, 0, error.strerror))
+            self.tell((messages.FORKED, worker_id, 0, error.strerror))
             return
         if pid:
             self._children.add(pid)
-            self._send((messages.FORKED, worker_id, pid, ""))
+            self.tell((messages.FORKED, worker_id, pid, ""))
             return
         try:
             signal.set_wakeup_fd(-1)
@@ -150,10 +153,11 @@ class _Zygote:
                 break
             if pid in self._children:
                 self._children.discard(pid)
-                self._send((messages.REAPED, pid, status))
+                self.tell((messages.REAPED, pid, status))
         end_strays(self._children)
 
-    def _send(self, message: tuple[Any, ...]) -> None:
+    def tell(self, message: tuple[Any, ...]) -> None:
+        """Send the node a message."""
         data = pickle.dumps(message, 5)
         try:
             self._sock.sendall(len(data).to_bytes(4, "little") + data)

@@ -98,6 +98,11 @@ WORKERS_EXITED = 106  #: [(worker id, ExitCause)...]
 MEMORY_LOW = 107  #: MemorySample
 NODE_TOLD = 108  #: number, answer
 NODE_ENDS = 109  #: why it leaves
+ENVIRONMENT_AWAITED = 125  #: worker id: it does not start before its runtime environment is made
+ENVIRONMENT_MADE = 126  #: pool
+ENVIRONMENT_FAILED = 127  #: pool, SetupFailure
+ENVIRONMENT_TOLD = 128  #: pool, text for who waits for it
+FETCH_PACKAGE = 129  #: URI, index of a piece; answered by PACKAGE_PIECE
 
 # -- head -> node (jray._core.ports.Node) -------------------------------------------------------------
 NODE_WELCOME = 110  #: first of the numbers of its clients
@@ -112,6 +117,8 @@ CLIENT_ENDED = 118  #: client number, address, job id
 OTHER_NODE_GONE = 119  #: node id
 ASK_NODE = 120  #: number, question, arguments; answered by NODE_TOLD
 LEAVE = 121  #: why: the node ends
+PACKAGE_PIECE = 134  #: URI, index, bytes or None: there are no more, or no such package
+ENVIRONMENT_UNWANTED = 135  #: pool: nobody waits for its environment any more
 NODE_THERE = 122  #: node id, address: another node of the cluster
 
 # -- node -> node --------------------------------------------------------------------------------------
@@ -122,3 +129,4 @@ COPY_FREED = 124  #: [object id...]: freed where they are, so that copies are to
 FORK = 130  #: worker id, environment, log path
 FORKED = 131  #: worker id, pid
 REAPED = 132  #: pid, wait status
+INTERPRETER = 133  #: (from the zygote of a runtime environment's interpreter) it can fork workers from now on

@@ -22,6 +22,7 @@ from jray._core.wire.connection import Reactor, connect
 from jray._core.worker.executor import Executor
 from jray._core.worker.output import FLUSH_S, ForwardingFrontend, OutputRouter, install
 from jray._core.worker.running import WorkerContext
+from jray._core.worker.surroundings import run_hook, settle
 
 if TYPE_CHECKING:
     from jray._core.worker.actor_host import ActorHost
@@ -55,21 +56,14 @@ def _settle(settings: dict[str, Any]) -> None:
     except OSError:  # not permitted in some containers, and not vital
         pass
     os.nice(_NICENESS)
-    sys.path[:] = settings["sys_path"] or sys.path
-    try:
-        os.chdir(settings["cwd"])
-    except (OSError, TypeError):  # the driver's directory is gone: stay where the zygote is
-        pass
-    for name, value in settings["runtime_env"].items():
-        if name == "env_vars":
-            for key, text in value:
-                os.environ[key] = os.path.expandvars(text)
+    settle(settings)
     sys.argv = ["jray-worker"]
     # "module:function", by name: what a row above this one wants done before any code of the user's
     setup = os.environ.get("JRAY_WORKER_SETUP")
     if setup:
         module, _, function = setup.partition(":")
         getattr(importlib.import_module(module), function)()
+    run_hook(settings)
 
 
 class Worker:
