@@ -38,6 +38,7 @@ class NodeFacts:
     session_dir: str
     store_dir: str
     store_bytes: int
+    versions: tuple[str, str]  #: of Python and jray: see `jray._core.versions`
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

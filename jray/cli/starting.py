@@ -8,8 +8,8 @@ import sys
 from typing import Any, NoReturn
 
 from jray._core.client.capacity import node_wanted
-from jray._core.client.finding import running_heads
-from jray._core.client.launching import launch_free
+from jray._core.client.finding import find_head, running_heads
+from jray._core.client.launching import FreeHead, NodeWanted, launch_free
 from jray._core.config import Config
 from jray._core.engine import StartOptions
 from jray._core.quantities import amount, labels, resources, size_bytes
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--address",
         metavar="ADDRESS",
-        help="join this machine to the head at that address (not yet supported).",
+        help="start a node of that head: its session or socket, or auto for the one that jray.init() would join.",
     )
     add("--num-cpus", metavar="N", type=_whole, help="CPUs to offer (default: those of this machine).")
     add("--num-gpus", metavar="N", type=_whole, help="GPUs to offer (default: those that are found).")
@@ -141,13 +141,12 @@ def _process(text: str) -> ProcessId:
 def run(options: argparse.Namespace) -> int:
     """Start a head and say how to use it."""
     if options.address is not None:
+        return _join(options)
+    if not options.head:
         raise Problem(
-            f"--address={options.address}: joining further machines to a head is not supported by this version. "
-            f"Programs of this machine join a head by jray.init({options.address!r}).",
+            "give --head to start a head, or --address=ADDRESS to start a node of one: `jray start --head`.",
             2,
         )
-    if not options.head:
-        raise Problem("give --head to start a head: `jray start --head`.", 2)
     if options.keep_for is not None and options.keep_with is None:
         raise Problem("--keep-for tells how long the head outlives a process: give --keep-with PID, too.", 2)
     if options.block:
@@ -168,18 +167,97 @@ def run(options: argparse.Namespace) -> int:
         return 0 if asked.number == signal.SIGTERM else 128 + asked.number
 
 
+def _join(options: argparse.Namespace) -> int:
+    """Start a node of a head that runs, and say what it has."""
+    refused = {
+        "--head": options.head,
+        "--idle-timeout": options.idle_timeout is not None,
+        "--keep-with": options.keep_with is not None,
+        "--keep-for": options.keep_for is not None,
+    }
+    given = [name for name, is_given in refused.items() if is_given]
+    if given:
+        raise Problem(
+            f"{' and '.join(given)} cannot be given with --address: a node lives as long as its head.", 2
+        )
+    try:
+        found = find_head(options.address)
+    except ConnectionError as error:
+        raise Problem(str(error)) from None
+    if found.address is None:
+        raise Problem(f"--address={options.address} names no running head; `jray ps` shows them.", 2)
+    if options.block:
+        for number in _ASKS_TO_END:
+            signal.signal(number, _interrupt)
+    node: FreeHead | None = None
+    try:
+        wanted = _wanted(options, is_head=False)
+        try:
+            node = launch_free(
+                wanted,
+                started_by=options.started_by,
+                idle_timeout_s=None,
+                keeper=None,
+                timeout_s=Config.from_environ().head_start_timeout_s,
+                head_address=found.address,
+            )
+        except (RaySystemError, OSError) as error:
+            raise Problem(str(error)) from None
+        _report_node(node, wanted, found.address, options)
+        return _wait_for_node(node) if options.block else 0
+    except _AskedToEnd as asked:
+        for number in _ASKS_TO_END:
+            signal.signal(number, signal.SIG_IGN)
+        process = None if node is None else ProcessId.of(node.pid)
+        if process is not None:
+            process.signal(signal.SIGTERM)
+            process.wait_ended(_GRACE_S)
+            note(f"Ended the node with pid {process.pid}.")
+        return 0 if asked.number == signal.SIGTERM else 128 + asked.number
+
+
+def _report_node(node: FreeHead, wanted: NodeWanted, address: str, options: argparse.Namespace) -> None:
+    if node.warning:
+        note(f"Note: {node.warning}")
+    cpus = wanted.resources.to_floats().get("CPU", 0)
+    if options.format in {"json", "yaml"}:
+        record = {"node_id": node.node_id.hex(), "pid": node.pid, "num_cpus": cpus, "head": address}
+        write(as_data(record, options.format))
+    else:
+        write(
+            f"Started a node with {cpus:g} CPUs (id {node.node_id.hex()}, pid {node.pid}) of the head at {address}.\n"
+            f"It ends with its head, or by `kill {node.pid}`."
+        )
+    sys.stdout.flush()
+
+
+def _wait_for_node(node: FreeHead) -> int:
+    """Wait for the node's end, which is its head's, or nobody's wish."""
+    process = ProcessId.of(node.pid)
+    while process is not None and not process.wait_ended(3600.0):
+        pass
+    note(f"The node with pid {node.pid} has ended.")
+    return 1
+
+
+def _wanted(options: argparse.Namespace, *, is_head: bool) -> NodeWanted:
+    try:
+        return node_wanted(_start_options(options), is_head=is_head)
+    except (ValueError, TypeError) as error:
+        raise Problem(str(error), 2) from None
+
+
 def _start(options: argparse.Namespace) -> tuple[Head, str]:
     """Start a head; return its card, and what the user should know about its store."""
+    wanted = _wanted(options, is_head=True)
     try:
         started = launch_free(
-            node_wanted(_start_options(options)),
+            wanted,
             started_by=options.started_by,
             idle_timeout_s=options.idle_timeout,
             keeper=None if options.keep_with is None else Keeper(options.keep_with, options.keep_for),
             timeout_s=Config.from_environ().head_start_timeout_s,
         )
-    except (ValueError, TypeError) as error:
-        raise Problem(str(error), 2) from None
     except (RaySystemError, OSError) as error:
         raise Problem(str(error)) from None
     for head in survey(runtime_dir()).heads:

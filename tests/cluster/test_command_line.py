@@ -19,7 +19,7 @@ import pytest
 import jray
 from jray._heads.cards import Head, survey
 from jray.cluster_utils import Cluster
-from tests.behaviour.support import PATIENCE_S, ROOT, Bench, is_running, wait_until
+from tests.behaviour.support import PATIENCE_S, ROOT, Bench, is_running, wait_gone, wait_until
 from tests.cluster.processes import Done, Script, left_in
 
 Command = Callable[..., Done]
@@ -69,6 +69,41 @@ def test_start_says_how_to_join_and_stop_what_was_started(command: Command) -> N
     assert f"jray stop {head.session}" in said
     again = command("start", "--head", "--num-cpus=1")
     assert "1 other head of yours" in again.err
+
+
+def test_a_node_joins_a_head_that_runs_and_ends_with_it(command: Command) -> None:
+    """A node is a process of its own, whose resources are the cluster's."""
+    head = command("start", "--head", "--num-cpus=1", "--format=json").data
+    node = command(
+        "start", f"--address={head['session']}", "--num-cpus=2", "--resources=far=1", "--format=json"
+    ).data
+    assert node["head"] == head["address"]
+    again = command("start", "--address=auto", "--num-cpus=1").out
+    assert "Started a node with 1 CPUs" in again
+    rows = command("list", "nodes", "--format=json").data
+    assert len(rows) == 3
+    assert {row["node_id"] for row in rows} > {node["node_id"]}
+    assert command("status", "--format=json").data["usage"]["CPU"]["total"] == 4
+    jray.init()
+
+    @jray.remote(resources={"far": 1})
+    def where() -> str:
+        return jray.get_runtime_context().get_node_id()
+
+    assert jray.get(where.remote()) == node["node_id"]
+    jray.shutdown()
+    command("stop")
+    wait_gone(node["pid"])
+
+
+def test_a_node_that_cannot_join_says_why(command: Command, runtime_dir: Path) -> None:
+    """There is no such head, or the options are those of a head."""
+    assert "names no running head" in command("start", "--address=local", expect=2).err
+    assert "is neither the path" in command("start", "--address=nonsense", expect=1).err
+    said = command("start", f"--address={runtime_dir}/nobody.sock", expect=1).err
+    assert f"No head of jray listens at {runtime_dir}/nobody.sock" in said
+    assert "--idle-timeout" in command("start", "--address=auto", "--idle-timeout=9", expect=2).err
+    assert left_in(runtime_dir) == set()
 
 
 def test_a_head_that_cannot_start_says_why_and_leaves_nothing(

@@ -92,10 +92,12 @@ class LaunchedHead:
 
 @dataclass(frozen=True, slots=True)
 class FreeHead:
-    """A head that runs, and goes on when this process has ended."""
+    """A head, or a node of another head, that runs and goes on when this process has ended."""
 
-    folder: str  #: that its card is in
+    folder: str  #: that its card is in, if it is a head
     warning: str  #: what the user should know about the store, once
+    pid: int
+    node_id: bytes  #: of its node
 
 
 def default_store_bytes(memory_bytes: int) -> int:
@@ -154,17 +156,18 @@ def launch_free(
     idle_timeout_s: float | None,
     keeper: Keeper | None,
     timeout_s: float,
+    head_address: str | None = None,
 ) -> FreeHead:
-    """Start a head that outlives this process; blocks until it can be joined.
+    """Start a head, or a node of the head at *head_address*, that outlives this process; blocks until it can be used.
 
-    Its card is in the runtime directory, wherever its files are, so that others find it.  Raises RaySystemError, with
+    A head's card is in the runtime directory, wherever its files are, so that others find it.  Raises RaySystemError, with
     what it said, if it does not come up within *timeout_s*; nothing of it is left then.
     """
     base = runtime_dir()
     files = os.path.abspath(wanted.temp_dir) if wanted.temp_dir else base
     plan = _plan(base, files, wanted)
     settings = plan.settings | {
-        "head_address": None,
+        "head_address": head_address,
         "tells_ready": False,  # it is not by a connection that it does
         "owner_fd": None,
         "owner_pid": None,
@@ -182,7 +185,8 @@ def launch_free(
         try:
             is_up = _is_told(ready, timeout_s)
             if not is_up:
-                raise RaySystemError(f"The head process did not start. It said:\n{_read_log(log)}")
+                what = "head" if head_address is None else "node's"
+                raise RaySystemError(f"The {what} process did not start. It said:\n{_read_log(log)}")
         finally:
             if not is_up:  # also if the user has lost patience
                 os.kill(pid, signal.SIGKILL)
@@ -192,7 +196,7 @@ def launch_free(
     finally:
         os.close(ready)
         os.close(log)
-    return FreeHead(settings["card_dir"], plan.warning)
+    return FreeHead(settings["card_dir"], plan.warning, pid, bytes.fromhex(settings["node_id"]))
 
 
 def _is_told(ready: int, timeout_s: float) -> bool:

@@ -141,8 +141,19 @@ def assemble(
         session_dir=settings["session_dir"],
         store_dir=settings["store_dir"],
         store_bytes=settings["store_bytes"],
+        versions=own_versions(),
     )
     return Assembly(host, facts, pool, store)
+
+
+def tell_starter(fd: int | None) -> None:
+    """Tell who has started a head or a node that stays that it can be used."""
+    if fd is not None:
+        try:
+            os.write(fd, b"ready")
+        except BrokenPipeError:  # the starter did not wait
+            pass
+        os.close(fd)
 
 
 def _spawn_zygote(*, eager: bool) -> ZygoteProcess:

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from jray._core.config import Config
-from jray._core.daemon.assembly import assemble
+from jray._core.daemon.assembly import assemble, tell_starter
 from jray._core.head.cluster import ClusterService
 from jray._core.head.remote_node import NodeDoor
 from jray._core.node.host import Part
@@ -74,7 +74,7 @@ class HeadDaemon:
         settings = self._settings
         if settings["tells_ready"]:
             host.tell_ready()
-        _tell_starter(settings["ready_fd"])
+        tell_starter(settings["ready_fd"])
         directories = ("session_dir", "card_dir", "store_dir", "spill_dir", "environment_dir")
         for base in {os.path.dirname(settings[name]) for name in directories}:
             sweep(base)  # what was left by heads that could not clean up
@@ -129,13 +129,3 @@ class HeadDaemon:
         """Remove everything this head has on disk and in shared memory."""
         self._node.close()
         self._reactor.close()
-
-
-def _tell_starter(fd: int | None) -> None:
-    """Tell who has started a head that stays that it can be joined."""
-    if fd is not None:
-        try:
-            os.write(fd, b"ready")
-        except BrokenPipeError:  # the starter did not wait
-            pass
-        os.close(fd)

@@ -8,7 +8,7 @@ import socket
 from typing import Any
 
 from jray._core.config import Config
-from jray._core.daemon.assembly import assemble
+from jray._core.daemon.assembly import assemble, tell_starter
 from jray._core.node.pool import ZygoteProcess
 from jray._core.node.uplink import Uplink
 from jray._core.store.sweep import sweep
@@ -22,7 +22,9 @@ class NodeDaemon:
         self._settings = settings
         self._reactor = Reactor()
         self._listener: Listener | None = None
-        self._uplink = Uplink(connect(settings["head_address"]), self._reactor, self._head_lost)
+        #: why it ends, if it is not its own wish
+        self._reason = ""
+        self._uplink = Uplink(_connect(settings["head_address"]), self._reactor, self._head_lost)
         self._node = assemble(
             settings,
             zygote,
@@ -46,6 +48,10 @@ class NodeDaemon:
             if self._listener is not None:
                 self._listener.close()
             self._uplink.end("it was told to end")
+        if self._listener is None:
+            raise SystemExit(
+                f"The node was not let in: {host.reason or self._reason or 'it was told to end'}."
+            )
 
     def _welcomed(self, number: int) -> None:
         """Let clients in, now that they can be numbered."""
@@ -53,6 +59,7 @@ class NodeDaemon:
         host.number_from(number)
         self._listener = Listener(self._settings["address"], self._reactor, host.accept)
         host.tell_ready()
+        tell_starter(self._settings["ready_fd"])
         for name in ("session_dir", "store_dir", "spill_dir", "environment_dir"):
             sweep(os.path.dirname(self._settings[name]))
 
@@ -60,6 +67,7 @@ class NodeDaemon:
         self._node.host.stop()
 
     def _head_lost(self, reason: str) -> None:
+        self._reason = reason
         print(f"The node ends: {reason}", flush=True)  # noqa: T201 -- stdout is the node's log
         self._stop()
 
@@ -73,3 +81,11 @@ class NodeDaemon:
         """Remove everything this node has on disk and in shared memory."""
         self._node.close()
         self._reactor.close()
+
+
+def _connect(address: str) -> socket.socket:
+    """Return a connection to the head, or end this process with why there is none."""
+    try:
+        return connect(address)
+    except OSError as error:
+        raise SystemExit(f"No head of jray listens at {address}: {error.strerror or error}.") from None

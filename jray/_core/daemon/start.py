@@ -44,6 +44,9 @@ def run(settings: dict[str, Any], zygote_socket: socket.socket, zygote_pid: int,
             daemon.run(owner)
         finally:
             daemon.close()
+    except SystemExit as reason:  # in words for the user
+        os.write(starters_log, str(reason.code).encode())
+        raise
     except Exception:
         os.write(starters_log, traceback.format_exc().encode())
         raise

@@ -8,8 +8,12 @@ from typing import Any
 from jray._core.head.cluster import ClusterService
 from jray._core.ports import NUMBERS_PER_NODE, NodeFacts, Pool, WorkerOrder
 from jray._core.specs import MemoryReport
+from jray._core.versions import own_versions
 from jray._core.wire import messages
 from jray._core.wire.connection import Connection, Message
+
+#: seconds that a node may take to hear why it is not let in
+_REFUSAL_S = 1.0
 
 
 class NodeDoor:
@@ -23,6 +27,15 @@ class NodeDoor:
     def join(self, connection: Connection, message: Message) -> None:
         """Take what a node says first."""
         facts: NodeFacts = message[1]
+        ours = own_versions()
+        if facts.versions != ours:
+            why = (
+                f"it runs Python {facts.versions[0]} and jray {facts.versions[1]}, its head Python {ours[0]} and jray "
+                f"{ours[1]}: tasks and values travel as pickles, which other versions may not read"
+            )
+            connection.send((messages.LEAVE, why))
+            connection.drain(_REFUSAL_S)
+            return
         self._joined += 1
         self._connections.add(connection)
         node = RemoteNode(connection, self._cluster, facts, self._connections.discard)

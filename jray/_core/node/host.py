@@ -73,6 +73,8 @@ class Host:
         self._numbers = itertools.count(1)
         self.clients: dict[int, LocalClient] = {}
         self.is_stopping = False
+        #: why the head has it end
+        self.reason = ""
         #: to the process that started this one, and with whose end it ends
         self._owner: Connection | None = None
         spilling, orphans, transfers = service.spilling, service.orphans, service.transfers
@@ -248,5 +250,6 @@ class Host:
         self.service.environments.abandoned(pool)
 
     def leave(self, reason: str) -> None:
+        self.reason = reason
         print(f"The node ends: {reason}", flush=True)  # noqa: T201 -- stdout is the log
         self.stop()
