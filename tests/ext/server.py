@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -120,7 +121,7 @@ class ServerKernel:
         """Run a cell to its end and return what it wrote to stdout; AssertionError if it raised."""
         client = BlockingKernelClient(connection_file=str(self._file))
         client.load_connection_file()
-        client.start_channels()
+        client.start_channels(hb=False)
         said: list[str] = []
 
         def take(message: dict[str, Any]) -> None:
@@ -131,7 +132,7 @@ class ServerKernel:
                 raise AssertionError("\n".join(content["traceback"]))
 
         try:
-            client.wait_for_ready(timeout=PATIENCE_S)
+            wait_until(lambda: _answers(client), PATIENCE_S, "a kernel that answers")
             client.execute_interactive(code, timeout=PATIENCE_S, output_hook=take, allow_stdin=False)
         finally:
             client.stop_channels()
@@ -140,3 +141,17 @@ class ServerKernel:
     def restart(self) -> None:
         """Restart it, as a front end does."""
         self._server.ask("POST", f"api/kernels/{self._id}/restart", {})
+
+
+def _answers(client: BlockingKernelClient) -> bool:
+    """Ask a kernel who it is; tell whether it has answered, and whether what it shows arrives here.
+
+    Not by `wait_for_ready`, which takes one that is slow to begin for dead.
+    """
+    client.kernel_info()
+    try:
+        client.get_shell_msg(timeout=1)
+        client.get_iopub_msg(timeout=1)
+    except queue.Empty:
+        return False
+    return True

@@ -19,6 +19,8 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
+from jray._heads.cards import survey
+from jray._heads.ending import end_heads
 from jray_ext.manager import HeadManager
 from tests.behaviour.support import is_running, wait_until
 from tests.ext.server import Server
@@ -49,10 +51,11 @@ def notebook_of(*cells: str) -> NotebookNode:
 
 @pytest.fixture
 def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where heads of the test leave their files; its path leaves room for that of a socket."""
+    """Where heads of the test leave their files; its path is short enough for sockets.  They end with the test."""
     folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
     monkeypatch.setenv("JRAY_RUNTIME_DIR", str(folder))
     yield folder
+    end_heads(survey(str(folder)).heads, grace_s=PATIENCE_S)
     shutil.rmtree(folder, ignore_errors=True)
 
 
