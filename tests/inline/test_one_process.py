@@ -319,7 +319,8 @@ def test_what_needs_another_process_is_refused(start: Callable[..., Any], field:
     class Actor: ...
 
     environment = {field: "python" if field in {"working_dir", "py_executable"} else ["x"]}
-    for remote in (jray.remote(lambda: 1), Actor):
+    remotes: list[Any] = [jray.remote(lambda: 1), Actor]
+    for remote in remotes:
         with pytest.raises(NotImplementedError, match=rf"{field}.*choose engine='jray'"):
             remote.options(runtime_env=environment).remote()
     jray.shutdown()
