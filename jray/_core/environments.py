@@ -46,6 +46,9 @@ _DICTS = ("env_vars", "pip", "uv", "config")
 SETUP_TIMEOUT_S = 600
 #: where programs for Ray find the unpacked working directory while packages are installed
 WORKING_DIR_VARIABLE = "RAY_RUNTIME_ENV_CREATE_WORKING_DIR"
+#: of a field that installs: sizes and times of local archives among the packages
+STAMPS = "_files"
+_REQUIREMENTS = re.compile(r"(?:-r|--requirement)[ =]?\s*(.+)")
 #: field -> the endings of the packages that it takes
 ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar.xz")
 _ENDINGS = {"working_dir": ARCHIVES, "py_modules": (*ARCHIVES, ".whl")}
@@ -80,6 +83,9 @@ def normalize(
     for field, pack in (("working_dir", _pack_directory), ("py_modules", _pack_modules)):
         if field in own:
             own[field] = pack(own[field], excludes, local)
+    for tool in ("pip", "uv"):
+        if tool in own and (stamps := _stamps(own[tool]["packages"])):
+            own[tool] = {**own[tool], STAMPS: stamps}
     hook = own.get("worker_process_setup_hook")
     if callable(hook):
         own["worker_process_setup_hook"] = _local(local, "worker_process_setup_hook", hook).function(hook)
@@ -133,6 +139,11 @@ def as_dict(environment: Environment) -> dict[str, Any]:
         field: {name: _thawed(entry) for name, entry in value} if field in _DICTS else _thawed(value)
         for field, value in environment
     }
+
+
+def redacted(text: str) -> str:
+    """Return *text* without the credentials that an address in it may have."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "...@", text)
 
 
 def is_at_hand(environment: Environment) -> bool:
@@ -285,7 +296,7 @@ def _check_packages(tool: str, value: Any) -> dict[str, Any] | None:
     check, version, options = f"{tool}_check", f"{tool}_version", f"{tool}_pip_install_options"
     if tool == "pip":
         options = "pip_install_options"
-    unknown = value.keys() - {"packages", check, version, options}
+    unknown = value.keys() - {"packages", check, version, options, STAMPS}
     if unknown:
         raise ValueError(
             f"runtime_env[{tool!r}] has {', '.join(sorted(map(repr, unknown)))}; it may have packages, {check}, "
@@ -295,9 +306,10 @@ def _check_packages(tool: str, value: Any) -> dict[str, Any] | None:
         raise ValueError(f"runtime_env[{tool!r}] must have 'packages', got {dict(value)!r}.")
     packages = value["packages"]
     if isinstance(packages, str):
-        packages = _read_requirements(tool, packages)
+        packages = [f"-r {packages}"]
+    packages = _with_files(tool, _texts(f"{tool}']['packages", packages), os.getcwd(), ())
     plain = {
-        "packages": list(dict.fromkeys(_texts(f"{tool}']['packages", packages))),
+        "packages": list(dict.fromkeys(packages)),
         check: _of_type(f"{tool}']['{check}", value.get(check, False), bool),
     }
     if value.get(version) is not None:
@@ -307,7 +319,24 @@ def _check_packages(tool: str, value: Any) -> dict[str, Any] | None:
     return plain if plain["packages"] else None
 
 
-def _read_requirements(tool: str, path: str) -> list[str]:
+def _with_files(tool: str, lines: Sequence[str], folder: str, above: tuple[str, ...]) -> list[str]:
+    """Return requirements with those of the files that they name in place of the names: nodes may not have these.
+
+    A file whose name has a variable is the node's, and left to the installer.
+    """
+    found = []
+    for line in lines:
+        named = _REQUIREMENTS.fullmatch(line.strip())
+        if named is None or "$" in named[1] or is_uri(named[1]):
+            found.append(line)
+            continue
+        path = os.path.normpath(os.path.join(folder, named[1]))
+        if path not in above:
+            found += _with_files(tool, _read_lines(tool, path), os.path.dirname(path), (*above, path))
+    return found
+
+
+def _read_lines(tool: str, path: str) -> list[str]:
     try:
         with open(path, encoding="utf-8") as file:
             lines = [line.strip() for line in file]
@@ -317,6 +346,17 @@ def _read_requirements(tool: str, path: str) -> list[str]:
             "Packages are given as a list."
         ) from None
     return [line for line in lines if line and not line.startswith("#")]
+
+
+def _stamps(packages: Sequence[str]) -> list[str]:
+    """Return size and time of the local archives among the packages: one built anew under the same name is another."""
+    found = []
+    for package in packages:
+        path = package.rpartition("file://")[2].strip()
+        if path.endswith((*ARCHIVES, ".whl")) and os.path.isfile(path):
+            status = os.stat(path)
+            found.append(f"{path} {status.st_size} {status.st_mtime_ns}")
+    return found
 
 
 def _check_executable(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jray._core.environments import as_dict, ending, is_at_hand, normalize, parse, uris_of
+from jray._core.environments import as_dict, ending, is_at_hand, normalize, parse, redacted, uris_of
 
 
 class Packer:
@@ -106,6 +106,33 @@ def test_requirements_are_read_from_a_file(tmp_path: Path) -> None:
         assert parse({"pip": value})["pip"]["packages"] == ["x==1", "y"]
 
 
+def test_files_of_requirements_are_read_here(tmp_path: Path) -> None:
+    """Also those that they name, each once; one whose name has a variable is the node's."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.txt").write_text("x\n-r sub/b.txt\n--requirement=a.txt\n-r ${A}/c.txt\n")
+    (tmp_path / "sub" / "b.txt").write_text("y\n-r ../a.txt\n")
+    packages = parse({"uv": ["z", f"-r {tmp_path}/a.txt"]})["uv"]["packages"]
+    assert packages[:3] == ["z", "x", "y"]
+    assert packages[-1] == "-r ${A}/c.txt"
+
+
+def test_a_local_archive_that_is_built_anew_is_another(tmp_path: Path) -> None:
+    """Whatever its name; of others nothing is noted."""
+    wheel = tmp_path / "x-1-py3-none-any.whl"
+    seen = set()
+    for content in (b"1", b"22"):
+        wheel.write_bytes(content)
+        seen |= {normalize({"pip": [line]}) for line in (str(wheel), f"x @ file://{wheel}")}
+    assert len(seen) == 4
+    assert as_dict(normalize({"pip": ["x"]}))["pip"].keys() == {"packages", "pip_check"}
+
+
+def test_credentials_are_not_told() -> None:
+    """Names and addresses are."""
+    assert redacted("x @ git+https://me:secret@host/a@b") == "x @ git+https://...@host/a@b"
+    assert redacted("x==1") == "x==1"
+
+
 def test_what_needs_nothing_made_is_at_hand() -> None:
     """A worker starts in it at once."""
     assert is_at_hand(normalize({"env_vars": {"A": "1"}, "config": {"eager_install": False}}))
@@ -167,7 +194,7 @@ def test_the_ending_says_how_a_package_is_unpacked(uri: str, end: str) -> None:
         (
             {"pip": "no_such.txt"},
             ValueError,
-            "requirements file 'no_such.txt', which cannot be read: No such file",
+            "requirements file .*no_such.txt', which cannot be read: No such file",
         ),
         ({"pip": ["x"], "uv": ["x"]}, ValueError, "has pip and uv, and each would choose the interpreter"),
         ({"py_executable": " "}, ValueError, "must name an interpreter"),

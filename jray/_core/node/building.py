@@ -1,4 +1,4 @@
-"""Owns the making of one part of a runtime environment, in a process of its own: `python -c '<call of main>' '<json>'`.
+"""Owns the making of one part of a runtime environment, in a process of its own, which reads on stdin what to make.
 
 A package is unpacked, or packages are installed into a virtual environment that sees what this Python has, too.  What is
 said on the way goes to stdout, which is the log; the outcome goes to descriptor 3, as JSON: {"bytes": ...} or
@@ -25,7 +25,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from jray._core.environments import WORKING_DIR_VARIABLE, ending
+from jray._core.environments import WORKING_DIR_VARIABLE, ending, redacted
 from jray._core.node.strays import adopt_orphans, end_children, end_with_parent
 
 _OUTCOME_FD = 3
@@ -38,9 +38,8 @@ class BuildError(Exception):
     """What is wanted can't be made; the text says why."""
 
 
-def main() -> None:
+def main(settings: dict[str, Any]) -> None:
     """Make what the settings say, tell of it, and leave no process behind."""
-    settings = json.loads(sys.argv[1])
     adopt_orphans()
     # not by SIGKILL: what runs here starts processes of its own, which would have nobody
     signal.signal(signal.SIGTERM, _end)
@@ -228,7 +227,7 @@ def _expanded(text: str, environ: Mapping[str, str]) -> str:
 
 
 def _run(command: list[str], folder: str, environ: Mapping[str, str]) -> None:
-    print("$", *command, flush=True)  # noqa: T201 -- the log
+    print("$", *map(redacted, command), flush=True)  # noqa: T201 -- the log
     parent = os.getpid()
     done = subprocess.run(
         command,

@@ -23,7 +23,7 @@ from collections import deque
 from typing import Any, cast
 
 from jray._core.config import Config
-from jray._core.environments import Environment, as_dict
+from jray._core.environments import Environment, as_dict, redacted
 from jray._core.machine import provisions as machine
 from jray._core.node.fetching import PackageFetcher
 from jray._core.node.pool import WorkerPool, ZygoteProcess
@@ -35,8 +35,8 @@ from jray._core.store.sweep import SessionLock, claim
 from jray._core.wire.connection import Reactor, socket_pair
 
 _BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1])['sys_path']; "
-    "from jray._core.node.building import main; main()"
+    "import json, sys; settings = json.load(sys.stdin); sys.path[:] = settings['sys_path']; "
+    "from jray._core.node.building import main; main(settings)"
 )
 _INTERPRETER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "interpreter.py")
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -361,13 +361,18 @@ class EnvironmentService:
         }
         read, write = os.pipe2(os.O_CLOEXEC)
         theirs = fcntl.fcntl(write, fcntl.F_DUPFD_CLOEXEC, _THEIR_FD + 1)
+        # not as an argument: variables may be secrets, and anybody may see arguments
+        told = os.memfd_create("jray-build", os.MFD_CLOEXEC)
+        os.write(told, json.dumps(settings).encode())
+        os.lseek(told, 0, os.SEEK_SET)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         try:
             build.pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-c", _BOOT, json.dumps(settings)],
+                [sys.executable, "-c", _BOOT],
                 os.environ,
                 file_actions=[
+                    (os.POSIX_SPAWN_DUP2, told, 0),
                     (os.POSIX_SPAWN_OPEN, 1, build.log_path, flags, 0o600),
                     (os.POSIX_SPAWN_DUP2, 1, 2),
                     (os.POSIX_SPAWN_DUP2, theirs, _THEIR_FD),
@@ -378,8 +383,8 @@ class EnvironmentService:
             os.close(read)
             raise
         finally:
-            os.close(write)
-            os.close(theirs)
+            for fd in (write, theirs, told):
+                os.close(fd)
         self._pool.foreign.add(build.pid)
         build.pipe = read
         self._reactor.add(read, select.EPOLLIN, lambda _: self._heard(build))
@@ -543,7 +548,7 @@ def _said(order: Order) -> str:
         return f"The package {order.uri} of a runtime environment"
     if isinstance(order, Install):
         packages = order.fields["packages"]
-        named = ", ".join(packages[:_NAMED])
+        named = ", ".join(map(redacted, packages[:_NAMED]))
         more = f" and {len(packages) - _NAMED} more" if len(packages) > _NAMED else ""
         return f"{order.tool} installs {named}{more}"
     return f"The interpreter {' '.join(order.command) or 'of installed packages'} of a runtime environment"
