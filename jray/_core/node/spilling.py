@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from jray._core.config import Config
+from jray._core.faults import Faults
 from jray._core.machine import spilling as machine
 from jray._core.store.arena import Store
 from jray._core.store.ledger import StoreFull
@@ -61,6 +62,7 @@ class SpillService:
         wake: Callable[[], None],
     ) -> None:
         self._config = config
+        self._reached = Faults(config.fault).reached
         self._store = store
         self.files = files
         self._clients = clients
@@ -93,6 +95,7 @@ class SpillService:
 
     def sealed(self) -> None:
         """An object more: if there are many, begin to move some before somebody has to wait."""
+        self._reached("node.sealed")
         ledger = self._store.ledger
         if self._machine.round or ledger.used <= self._config.spill_threshold * ledger.capacity:
             return
@@ -106,6 +109,7 @@ class SpillService:
         """Objects are needed no more: those on disk are removed."""
         for object_id in object_ids:
             self.files.free(object_id)
+            self._reached("node.freed")
 
     def offered(self, client: int, round_: int, offers: list[tuple[Any, ...]]) -> None:
         """A client can do without these."""
@@ -139,7 +143,7 @@ class SpillService:
         while self._written:
             round_, error = self._written.popleft()
             # what is gone was freed meanwhile: another round will find other objects
-            self._fault = None if isinstance(error, SegmentError) else error
+            self._fault = None if isinstance(error, SegmentError | ValueError) else error
             if error is None:
                 self.files.written_file(self._places)
                 self._perform(self._machine.copied(round_))
@@ -179,6 +183,7 @@ class SpillService:
         answer: tuple[str, Any]
         try:
             answer = ("block", self._store.create(entry.object_id, entry.size, entry.client))
+            self._reached("node.created")
         except StoreFull as full:
             if not is_last:
                 return False
@@ -225,7 +230,7 @@ class SpillService:
         self._places = layout(self.files.new_file(), [offer.size for offer in action.offers])
         places = self._places
         try:
-            sources = [(*self._store.file_of(offer.segment), offer.offset) for offer in action.offers]
+            sources = [(self._store.segment(offer.segment), offer.offset) for offer in action.offers]
         except KeyError as error:  # freed since, with its segment
             self._written.append((action.round, SegmentError(f"segment {error} is gone")))
             self._wake()
@@ -235,7 +240,9 @@ class SpillService:
             error: BaseException | None = None
             try:
                 self.files.make_directory()
+                self._reached("node.copying")
                 write_file(self.files.directory, places, sources)
+                self._reached("node.copied")
             except BaseException as failure:  # noqa: BLE001 -- whatever it is, the loop must hear of it
                 error = failure
             self._written.append((action.round, error))
@@ -251,6 +258,7 @@ class SpillService:
             self.files.keep(object_id, self._places[place], action.client)
         for place in action.refused:
             self.files.drop(self._places[place])
+        self._reached("node.settled")
 
     def _ended(self, action: machine.Ended) -> None:
         now = time.monotonic()
