@@ -35,6 +35,7 @@ from jray._core.client.watch import Watching
 from jray._core.config import Config
 from jray._core.engine import FailedCall, Whereabouts
 from jray._core.environments import Environment
+from jray._core.faults import Faults
 from jray._core.frontend import Output, OutputKind, get_frontend
 from jray._core.ids import TaskIdSource
 from jray._core.peek import Peek
@@ -99,6 +100,7 @@ class CoreClient:
         context: Context,
     ) -> None:
         self.config = config
+        self.faults = Faults(config.fault)
         self.address = address
         self.context = context
         self.shields = shields
@@ -128,7 +130,8 @@ class CoreClient:
         self._ids: TaskIdSource
         self._id_start = 0
         self._id_suffix = b""
-        self.arena: ArenaView
+        #: none of the node's segments until it has said where they are; it may ask what is looked at before
+        self.arena = ArenaView("")
         self.pump = Pump(reactor, shields, self._housekeeping, config.handover_s)
         self.objects = ObjectTable(self)
         self.spiller = Spiller(self)
