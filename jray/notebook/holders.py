@@ -8,6 +8,8 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
+from jray._core.refs import ObjectRef
+
 T = TypeVar("T")
 
 #: names under which IPython keeps what cells gave and were given
@@ -15,6 +17,10 @@ _IPYTHONS = re.compile(r"_+|_\d+|_i+|_i\d+|_ih|_oh|_dh|In|Out")
 _OUTPUTS = re.compile(r"_+|_\d+")
 _LAST = ("_", "__", "___")
 TRACEBACK = "the last traceback"
+#: views of views that are followed
+_DEEPEST = 20
+#: items of a container that are looked at for views
+_MOST_ITEMS = 10_000
 
 
 def held_in(value: Any, kind: type[T]) -> Iterator[T]:
@@ -30,6 +36,20 @@ def held_in(value: Any, kind: type[T]) -> Iterator[T]:
         refs = getattr(type(value), "held_refs", None)
         if callable(refs):
             yield from (item for item in refs(value) if isinstance(item, kind))
+
+
+def ref_under(value: Any) -> ObjectRef[Any] | None:
+    """Return the reference whose stored bytes an array looks at; None: it looks at none."""
+    for _ in range(_DEEPEST):
+        if isinstance(value, memoryview):
+            value = value.obj
+        elif type(value).__module__ == "numpy":
+            value = getattr(value, "base", None)
+        else:
+            break
+    # what the store hands out refers to what it belongs to
+    kept = getattr(value, "keepalive", None) if type(value).__module__ == "jray._core.store.segment" else None
+    return kept if isinstance(kept, ObjectRef) else None
 
 
 def places(shell: Any) -> Iterator[tuple[str, Any]]:
@@ -66,6 +86,24 @@ def holders_of(shell: Any, kind: type[T]) -> dict[int, tuple[T, list[str]]]:
         for ref in held_in(value, kind):
             names = found.setdefault(id(ref), (ref, []))[1]
             name = place if ref is value else f"a {type(value).__name__} in {place.removeprefix('variable ')}"
+            if name not in names:
+                names.append(name)
+    return found
+
+
+def viewers_of(shell: Any) -> dict[int, tuple[ObjectRef[Any], list[str]]]:
+    """Return, by identity, each reference whose bytes the notebook looks at, and what looks at them."""
+    found: dict[int, tuple[ObjectRef[Any], list[str]]] = {}
+    for place, value in places(shell):
+        items = value if type(value) in (list, tuple) else value.values() if type(value) is dict else (value,)
+        for item in list(items)[:_MOST_ITEMS]:
+            ref = ref_under(item)
+            if ref is None:
+                continue
+            names = found.setdefault(id(ref), (ref, []))[1]
+            name = (
+                place if item is value else f"a {type(value).__name__} in {place.removeprefix('variable ')}"
+            )
             if name not in names:
                 names.append(name)
     return found

@@ -5,19 +5,21 @@ from __future__ import annotations
 import argparse
 import ast
 import gc
+import os
 import re
 import sys
 from typing import Any
 
 from IPython.core.error import UsageError
 
+from jray._core.detect import memory_share
 from jray._core.engine import Engine
 from jray._core.refs import ObjectRef
 from jray._core.sketch import human_size
 from jray.notebook.arguments import option, unquote
 from jray.notebook.context import Context, closest
 from jray.notebook.holders import TRACEBACK, drop_outputs, drop_traceback, held_in, holders_of, places
-from jray.notebook.inventory import CELL, ID, LIMIT, object_rows
+from jray.notebook.inventory import CELL, ID, LIMIT, ask, object_rows
 from jray.notebook.listing import Column, Listing, count
 
 MEMORY_OPTIONS = (LIMIT,)
@@ -56,7 +58,9 @@ def show_memory(context: Context, arguments: argparse.Namespace) -> Listing:
         group = by_object.setdefault(row["object_id"], {**row, "holders": []})
         if row["holder"] not in group["holders"]:
             group["holders"].append(row["holder"])
-        group["made_by"] = group["made_by"] or row["made_by"]
+        # its owner knows what made it; who borrows it may know no more than its size
+        for name in ("made_by", "cell", "place"):
+            group[name] = group[name] or row[name]
         if row["kind"] not in group["kind"]:
             group["kind"] += f", {row['kind']}"
     rows = [{**row, "holder": "; ".join(row.pop("holders"))} for row in by_object.values()]
@@ -74,6 +78,8 @@ def show_memory(context: Context, arguments: argparse.Namespace) -> Listing:
             "%jray free NAME takes a variable and what IPython keeps of it out of the notebook; a value goes when "
             "nothing refers to it."
         )
+    if not context.is_deterministic():
+        notes += _process_notes(context)
     share = f" ({100 * used / total:.0f} %)" if total else ""
     columns = (
         ID,
@@ -82,11 +88,32 @@ def show_memory(context: Context, arguments: argparse.Namespace) -> Listing:
         CELL,
         Column("kind", "what refers to it"),
         Column("holder", "held by"),
+        Column("place", "where"),
     )
     # how large the store is depends on the machine
     of = "" if context.is_deterministic() else f" of {human_size(total)}{share}"
     title = f"Object store: {human_size(used)}{of} in use; {count(len(rows), 'value')} referred to"
     return Listing(title, columns, rows[: arguments.limit], tuple(notes), context.is_deterministic())
+
+
+def _process_notes(context: Context) -> list[str]:
+    """Return what the processes of this machine have in memory besides the store."""
+    here = context.engine().whereabouts().node_id.hex()
+    sizes: dict[str, list[int]] = {}
+    for row in ask(context, "workers").rows:
+        if not row["is_alive"] or row["node_id"] != here:
+            continue
+        share = memory_share(row["pid"])
+        if share is not None:
+            kind = "this notebook" if row["pid"] == os.getpid() else str(row["worker_type"]).lower()
+            sizes.setdefault(kind, []).append(share)
+    told = [
+        f"{human_size(sum(found))} in {kind if kind == 'this notebook' else count(len(found), kind)}"
+        for kind, found in sizes.items()
+    ]
+    if not told:
+        return []
+    return [f"Besides the store, whose pages all share and which count once: {', '.join(told)}."]
 
 
 def free(context: Context, arguments: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ from jray._core.head.service import HeadService
 from jray._core.machine.actors import NameTaken
 from jray._core.machine.gathering import Gathering, Gatherings
 from jray._core.node.pool import WorkerPool, ZygoteProcess
+from jray._core.node.sacrifice import HEAD_SCORE, offer
 from jray._core.node.service import LocalWorker, NodeService
 from jray._core.node.spilling import SpillService
 from jray._core.node.strays import adopt_orphans, end_children
@@ -467,6 +468,7 @@ def _exit_type(cause: ExitCause) -> str:
 def run(settings: dict[str, Any], zygote_socket: socket.socket, zygote_pid: int, zygote_log: int) -> None:
     """Be the head until told to stop, then leave nothing behind."""
     adopt_orphans()
+    offer(HEAD_SCORE)
     _allow_many_files()
     directories = [settings["session_dir"], settings["store_dir"], settings["card_dir"]]
     try:

@@ -16,6 +16,7 @@ import socket
 import sys
 from typing import Any
 
+from jray._core.node.sacrifice import ZYGOTE_SCORE, offer
 from jray._core.node.strays import adopt_orphans, end_children, end_strays, end_with_parent
 from jray._core.wire import messages
 
@@ -34,6 +35,7 @@ def serve(sock: socket.socket, *, eager: bool) -> None:
     `eager`: import all there is to import before the first fork, and not after it.
     """
     adopt_orphans()
+    offer(ZYGOTE_SCORE)
     # The node is told of a death in here and kills what this process leaves: one signal must not reach both.
     os.setsid()
     # A thread pool in here would not survive the fork; workers may still raise the number afterwards.
