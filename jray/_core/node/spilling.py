@@ -27,7 +27,7 @@ _OFFER_S = 2.0
 _AGAIN_S = 0.1
 _AGAIN_IN_BACKGROUND_S = 1.0
 _AGAIN_AFTER_FAILURE_S = 2.0
-#: a round in the background goes on until the store is this much below its threshold
+#: rounds in the background follow each other until the store is this much below its threshold
 _DOWN_BY = 0.2
 #: a round moves at least this many bytes (Ray's figure), but no more than that part of the store: few and large files
 _LEAST_BYTES = 100 * 1000**2
@@ -78,6 +78,8 @@ class SpillService:
         self._places: list[Place] = []
         self._offers_until_s = 0.0
         self._not_before_s = 0.0
+        #: whether another round is to follow, so that the disk does not wait until somebody waits for it
+        self._goes_on = False
         #: why nothing could be written the last time
         self._fault: BaseException | None = None
         self.rounds = 0
@@ -102,8 +104,7 @@ class SpillService:
         now = time.monotonic()
         if self._config.spills and now >= self._not_before_s:
             self._not_before_s = now + _AGAIN_IN_BACKGROUND_S
-            target = (self._config.spill_threshold - _DOWN_BY) * ledger.capacity
-            self._begin(int(ledger.used - target), now)
+            self._begin(0, now)
 
     def freed(self, object_ids: Iterable[bytes]) -> None:
         """Objects are needed no more: those on disk are removed."""
@@ -138,7 +139,7 @@ class SpillService:
 
     def advance(self) -> None:
         """Do what is due; called after each turn of the loop."""
-        if not self._waiting and not self._written and not self._machine.round:
+        if not (self._waiting or self._written or self._machine.round or self._goes_on):
             return
         while self._written:
             round_, error = self._written.popleft()
@@ -177,6 +178,8 @@ class SpillService:
                     self._begin(entry.size, now)
                 break
             self._waiting.popleft()
+        if self._goes_on and not self._machine.round:
+            self._begin(0, now)
 
     def _try(self, entry: _Waiting, *, is_last: bool) -> bool:
         """Answer a create; return False if there is no room and time to wait for it."""
@@ -202,6 +205,7 @@ class SpillService:
 
     def _begin(self, wanted: int, now: float) -> None:
         self.rounds += 1
+        self._goes_on = False
         self._fault = None
         self._offers_until_s = now + _OFFER_S
         least = min(_LEAST_BYTES, int(self._store.ledger.capacity * _LEAST_PART))
@@ -264,6 +268,8 @@ class SpillService:
         now = time.monotonic()
         if action.freed:
             self._not_before_s = now
+            target = (self._config.spill_threshold - _DOWN_BY) * self._store.ledger.capacity
+            self._goes_on = self._store.ledger.used > target
             for entry in self._waiting:
                 entry.deadline_s = now + self._config.store_full_grace_s
         else:
