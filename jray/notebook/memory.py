@@ -8,6 +8,7 @@ import gc
 import os
 import re
 import sys
+from collections import Counter
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -39,6 +40,8 @@ FREE_OPTIONS = (
         help="drop the values too, whoever else refers to them: getting one raises ObjectFreedError.",
     ),
 )
+#: of what fills a store, so many are named
+_MOST_TOLD = 3
 _OUT = re.compile(r"Out\s*\[\s*(\d+)\s*\]")
 
 
@@ -48,22 +51,49 @@ def store_use(engine: Engine) -> tuple[float, float]:
     return total - engine.cluster.available().get("object_store_memory", 0.0), total
 
 
-def show_memory(context: Context, arguments: argparse.Namespace) -> Listing:
-    """Return what is in the store, by what made it and what holds it."""
-    used, total = store_use(context.engine())
+def held_objects(context: Context) -> list[dict[str, Any]]:
+    """Return a row for each object that has bytes, the largest first, with all that holds it."""
     by_object: dict[str, dict[str, Any]] = {}
     for row in object_rows(context):
-        if not row["size"]:
-            continue
         group = by_object.setdefault(row["object_id"], {**row, "holders": []})
         if row["holder"] not in group["holders"]:
             group["holders"].append(row["holder"])
-        # its owner knows what made it; who borrows it may know no more than its size
-        for name in ("made_by", "cell", "place"):
+        # its owner knows what made it; who borrows it and has not looked at it does not even know its size
+        for name in ("size", "made_by", "cell", "place"):
             group[name] = group[name] or row[name]
         if row["kind"] not in group["kind"]:
             group["kind"] += f", {row['kind']}"
-    rows = [{**row, "holder": "; ".join(row.pop("holders"))} for row in by_object.values()]
+    found = [{**row, "holder": "; ".join(row.pop("holders"))} for row in by_object.values() if row["size"]]
+    return sorted(found, key=lambda row: -row["size"])
+
+
+def filling_hint(context: Context, used: int, capacity: int) -> str:
+    """Return what to say when the store is nearly full: what holds most of it, and how to let go."""
+    sizes: Counter[tuple[str, str]] = Counter()
+    numbers: Counter[tuple[str, str]] = Counter()
+    holders: dict[tuple[str, str], str] = {}
+    for row in held_objects(context):
+        origin = row["made_by"], row["cell"]
+        sizes[origin] += row["size"]
+        numbers[origin] += 1
+        holders.setdefault(origin, row["holder"])
+    most = [
+        f"{human_size(size)} in {count(numbers[origin], 'object')} made by {origin[0] or 'something unknown'}"
+        + (f" in {origin[1]}" if origin[1] else "")
+        + f", held by {holders[origin]}"
+        for origin, size in sizes.most_common(_MOST_TOLD)
+    ]
+    told = f" Most of it: {'; '.join(most)}." if most else ""
+    return (
+        f"jray: the object store is {100 * used / capacity:.0f} % full ({human_size(used)} of {human_size(capacity)}); "
+        f"what nobody reads goes to disk.{told} %jray memory shows all, %jray free NAME lets go of a variable.\n"
+    )
+
+
+def show_memory(context: Context, arguments: argparse.Namespace) -> Listing:
+    """Return what is in the store, by what made it and what holds it."""
+    used, total = store_use(context.engine())
+    rows = held_objects(context)
     notes = []
     if len(rows) > arguments.limit:
         notes.append(f"{len(rows) - arguments.limit} more: --limit N shows them.")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import jray
+from jray._core.frontend import hear_of_filling
 from jray._core.refs import current
 from jray.exceptions import ObjectStoreFullError
 from tests.behaviour.support import Bench, wait_gone, wait_until
@@ -283,3 +284,21 @@ def test_a_full_disk_is_said_as_such_and_used_again_when_it_has_room(
     assert "/mnt" in said
     assert "object_spilling_directory" in said
     assert whole == "12 True"
+
+
+@pytest.mark.usefixtures("small")
+def test_a_driver_hears_once_that_the_store_is_nearly_full() -> None:
+    """However often it fills."""
+    heard: list[tuple[int, int]] = []
+    hear_of_filling(lambda *sizes: heard.append(sizes))
+    try:
+        refs = [jray.put(array(n)) for n in range(6)]
+        jray.nodes()  # what the node said before its answer has been handled
+        assert heard == []
+        refs += [jray.put(array(n)) for n in range(24)]
+        wait_until(lambda: heard, what="the word of it")
+        refs += [jray.put(array(n)) for n in range(24)]
+    finally:
+        hear_of_filling(None)
+    ((used, capacity),) = heard
+    assert 0.8 * capacity < used <= capacity == 32 * MB

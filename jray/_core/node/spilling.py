@@ -80,6 +80,8 @@ class SpillService:
         self._not_before_s = 0.0
         #: whether another round is to follow, so that the disk does not wait until somebody waits for it
         self._goes_on = False
+        #: clients that know that the store is nearly full
+        self._told_filling: set[int] = set()
         #: why nothing could be written the last time
         self._fault: BaseException | None = None
         self.rounds = 0
@@ -99,7 +101,10 @@ class SpillService:
         """An object more: if there are many, begin to move some before somebody has to wait."""
         self._reached("node.sealed")
         ledger = self._store.ledger
-        if self._machine.round or ledger.used <= self._config.spill_threshold * ledger.capacity:
+        if ledger.used <= self._config.spill_threshold * ledger.capacity:
+            return
+        self._tell_filling()
+        if self._machine.round:
             return
         now = time.monotonic()
         if self._config.spills and now >= self._not_before_s:
@@ -162,6 +167,14 @@ class SpillService:
         if self._writer is not None:
             self._writer.join()
         self.files.close()
+
+    def _tell_filling(self) -> None:
+        """Tell each client once that the store is nearly full."""
+        clients = set(self._clients())
+        self._told_filling &= clients
+        for client in clients - self._told_filling:
+            self._told_filling.add(client)
+            self._send(client, (messages.STORE_FILLS, self._store.ledger.used, self._store.ledger.capacity))
 
     # -- inside -----------------------------------------------------------------------------------
 
