@@ -65,6 +65,10 @@ def places(shell: Any) -> Iterator[tuple[str, Any]]:
     for name in _LAST:
         if name in namespace:
             yield f"`{name}`", namespace[name]
+        # who has a variable of that name does not see IPython's own any more, which keeps what it had
+        kept = getattr(shell.displayhook, name, "")
+        if kept is not namespace.get(name):
+            yield f"`_` of IPython ({name})", kept
     for name, value in _traceback_locals():
         yield f"{TRACEBACK} (`{name}`)", value
 
@@ -124,11 +128,12 @@ def drop_outputs(shell: Any, values: Mapping[int, Any] | None = None) -> list[st
             dropped.append(f"Out[{number}]")
             namespace.pop(f"_{number}", None)
     for name in _LAST:
-        value = namespace.get(name)
+        value, kept = namespace.get(name), getattr(hook, name, None)
+        # "" is what IPython has there before there is an output
         if value is not None and (values is None or id(value) in values):
-            namespace[name] = ""  # what IPython has there before there is an output
-            if getattr(hook, name, None) is value:
-                setattr(hook, name, "")
+            namespace[name] = ""
+        if kept is not None and (values is None or id(kept) in values):
+            setattr(hook, name, "")
     # IPython notes what it has put among the variables, values and all
     hidden = shell.user_ns_hidden
     for name, value in list(hidden.items()):

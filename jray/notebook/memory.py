@@ -97,6 +97,9 @@ def show_memory(context: Context, arguments: argparse.Namespace) -> Listing:
     notes = []
     if len(rows) > arguments.limit:
         notes.append(f"{len(rows) - arguments.limit} more: --limit N shows them.")
+    on_disk = sum(row["size"] for row in rows if row["place"])
+    if on_disk:
+        notes.append(f"{human_size(on_disk)} of this is on disk, and read from there when it is needed.")
     pinned = [
         row for row in rows if "Out[" in row["holder"] or "`_" in row["holder"] or TRACEBACK in row["holder"]
     ]
@@ -118,7 +121,7 @@ def show_memory(context: Context, arguments: argparse.Namespace) -> Listing:
         CELL,
         Column("kind", "what refers to it"),
         Column("holder", "held by"),
-        Column("place", "where"),
+        Column("place", "where", varies=True),  # which of many it is is chance
     )
     # how large the store is depends on the machine
     of = "" if context.is_deterministic() else f" of {human_size(total)}{share}"

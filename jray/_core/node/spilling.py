@@ -23,6 +23,8 @@ from jray._core.wire import messages
 
 #: seconds that clients may take to offer something
 _OFFER_S = 2.0
+#: ... and that creates wait for those who say nothing, because their code lets no other thread run, say
+_SILENCE_S = 60.0
 #: after a round that found nothing, the next waits this long
 _AGAIN_S = 0.1
 _AGAIN_IN_BACKGROUND_S = 1.0
@@ -43,6 +45,8 @@ class _Waiting:
     object_id: bytes
     size: int
     deadline_s: float
+    #: ... however long some process says nothing
+    last_deadline_s: float
 
 
 class SpillService:
@@ -90,12 +94,13 @@ class SpillService:
 
     def create(self, client: int, request: int, object_id: bytes, size: int) -> None:
         """Answer with a block, now or when there is room, or say in time that there will be none."""
-        entry = _Waiting(client, request, object_id, size, time.monotonic() + self._config.store_full_grace_s)
+        now, grace_s = time.monotonic(), self._config.store_full_grace_s
+        entry = _Waiting(client, request, object_id, size, now + grace_s, now + max(grace_s, _SILENCE_S))
         if self._waiting:
             self._waiting.append(entry)  # in turn, or small ones would take what was cleared for a large one
         elif not self._try(entry, is_last=size > self._store.ledger.capacity or not self._config.spills):
             self._waiting.append(entry)
-            self._serve(time.monotonic())
+            self._serve(now)
 
     def sealed(self) -> None:
         """An object more: if there are many, begin to move some before somebody has to wait."""
@@ -159,6 +164,9 @@ class SpillService:
                 self._perform(self._machine.failed(round_))
         now = time.monotonic()
         if self._machine.is_asking and now >= self._offers_until_s:
+            # who says nothing may have what could go
+            for entry in self._waiting:
+                entry.deadline_s = min(now + self._config.store_full_grace_s, entry.last_deadline_s)
             self._perform(self._machine.overdue())
         self._serve(now)
 
