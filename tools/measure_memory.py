@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import psutil
@@ -103,6 +104,12 @@ def _refs(arguments: argparse.Namespace) -> None:
     jray.shutdown()
 
 
+def _store() -> dict[str, Any]:
+    """Return what the one node's store says of itself."""
+    row: dict[str, Any] = next(iter(current.client.cluster.stores().values()))
+    return row
+
+
 def _leak(arguments: argparse.Namespace) -> None:
     jray.init(num_cpus=2)
 
@@ -124,7 +131,7 @@ def _leak(arguments: argparse.Namespace) -> None:
         nested = [jray.put(refs[start : start + 10]) for start in range(0, len(refs), 10)]
         del refs, nested
         gc.collect()
-        store = current.client.ask("store")
+        store = _store()
         sizes = [process.memory_info().rss / MB for process in processes]
         objects = sum(1 for found in gc.get_objects() if isinstance(found, jray.ObjectRef))
         print(
@@ -150,7 +157,7 @@ def _plain_file(piece: np.ndarray, count: int) -> tuple[float, float]:
 
 def jray_disk() -> str:
     """Return the directory under which this session spills."""
-    return os.path.dirname(current.client.ask("store")["spill_dir"])
+    return os.path.dirname(_store()["spill_dir"])
 
 
 def _spilled(piece: np.ndarray, count: int) -> tuple[float, float]:

@@ -49,6 +49,7 @@ def ref_under(value: Any) -> ObjectRef[Any] | None:
             break
     # what the store hands out refers to what it belongs to
     kept = getattr(value, "keepalive", None) if type(value).__module__ == "jray._core.store.segment" else None
+    kept = getattr(kept, "ref", kept)  # of a copy of what is on another node
     return kept if isinstance(kept, ObjectRef) else None
 
 

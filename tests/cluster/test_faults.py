@@ -163,7 +163,7 @@ PROGRAM = """
 
 def store() -> dict[str, Any]:
     client: Any = current.client
-    answer: dict[str, Any] = client.ask("store")
+    answer: dict[str, Any] = next(iter(client.cluster.stores().values()))
     return answer
 
 

@@ -137,7 +137,7 @@ class Process:
         self.faults = Faults("")
         self.lock = threading.Lock()
         self.node_id = b"node"
-        self.node = self.arena = self.spiller = self.tasks = self.peers = self.pump = self
+        self.node = self.arena = self.spiller = self.tasks = self.peers = self.pump = self.recovery = self
         self.to_node = Wire(world, lambda message: world.node.receive(self, message), None)
         self.from_node = Wire(world, self.from_the_node, self)
         self.by_address: dict[str, Peer] = {}
@@ -170,6 +170,9 @@ class Process:
     def dropped_locked(self, _: Any) -> None:
         pass
 
+    def put_locked(self, _: Any) -> None:
+        pass
+
     def dump_error(self, error: BaseException) -> bytes:
         return pickle.dumps(error)
 
@@ -189,6 +192,10 @@ class Process:
 
     def tell(self, *message: Any) -> None:
         self.to_node.send(message)
+
+    def tell_store(self, node_id: bytes, *message: Any) -> None:
+        assert node_id == self.node_id
+        self.tell(*message)
 
     def write(self, block: Any, parts: Any) -> None:
         pass

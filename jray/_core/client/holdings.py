@@ -79,7 +79,7 @@ class Holdings:
             return "ACTOR_HANDLE"
         if key in needed:
             return "USED_BY_PENDING_TASK"
-        if key in viewed:
+        if key in viewed or self._client.objects.copies.is_in_use(refs[at]):
             return "PINNED_IN_MEMORY"
         # the caller's variable is one more than those of the measured one
         others = sys.getrefcount(refs[at]) - _BASE - 1 - captured.get(key, 0) - is_lent

@@ -74,6 +74,7 @@ class Outcomes:
                 else:
                     self._finish(peer, task, result)
                     if result[1] != ERROR:
+                        self._client.recovery.made_locked(task)
                         self._ended(task, None)
             if lease is not None:
                 if task is not None and elapsed_us and task.template.timing is timing:
@@ -128,7 +129,7 @@ class Outcomes:
         if index < task.stream.arrived_count and entry[0] == STORED:
             # Another attempt has stored it once more under the same id: that goes with the first, which may be in use.
             if not client.spiller.knows_locked(ref_id):
-                client.objects.forget_locked([ref_id])
+                client.objects.forget_locked([ref_id], entry[1].node)
             entry = (PENDING, None, *entry[2:])
         self._take_value(ref, entry)
         task.stream.arrived(index, ref)

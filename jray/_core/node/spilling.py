@@ -16,7 +16,7 @@ from jray._core.config import Config
 from jray._core.faults import Faults
 from jray._core.machine import spilling as machine
 from jray._core.store.arena import Store
-from jray._core.store.ledger import StoreFull
+from jray._core.store.ledger import Block, StoreFull
 from jray._core.store.segment import SegmentError
 from jray._core.store.spill import DiskFull, Place, SpillFiles, layout, write_file
 from jray._core.wire import messages
@@ -40,11 +40,11 @@ _LEAST_PART = 0.25
 class _Waiting:
     """A create that has no room yet."""
 
-    client: int
-    request: int
+    client: int  #: 0: the node itself
     object_id: bytes
     size: int
     deadline_s: float
+    answer: Callable[[tuple[str, Any]], None]
     #: ... however long some process says nothing
     last_deadline_s: float
 
@@ -59,9 +59,9 @@ class SpillService:
         self,
         *,
         config: Config,
+        node_id: bytes,
         store: Store,
         files: SpillFiles,
-        clients: Callable[[], Iterable[int]],
         send: Callable[[int, tuple[Any, ...]], None],
         wake: Callable[[], None],
     ) -> None:
@@ -69,7 +69,7 @@ class SpillService:
         self._reached = Faults(config.fault).reached
         self._store = store
         self.files = files
-        self._clients = clients
+        self._node_id = node_id
         self._send = send
         self._wake = wake
         self._machine = machine.Spilling()
@@ -89,13 +89,29 @@ class SpillService:
         #: why nothing could be written the last time
         self._fault: BaseException | None = None
         self.rounds = 0
+        #: drops so many bytes of what nobody needs here, and tells whether there was any
+        self.evict: Callable[[int], bool] = lambda _: False
 
     # -- what clients say -------------------------------------------------------------------------
 
     def create(self, client: int, request: int, object_id: bytes, size: int) -> None:
         """Answer with a block, now or when there is room, or say in time that there will be none."""
+
+        def answer(found: tuple[str, Any]) -> None:
+            self._send(client, (messages.REPLY, request, False, found))
+
+        self._enqueue(client, object_id, size, answer)
+
+    def reserve(self, object_id: bytes, size: int, answer: Callable[[tuple[str, Any]], None]) -> None:
+        """Do as `create` for the node itself; `answer` gets what a client would."""
+        self._enqueue(0, object_id, size, answer)
+
+    def _enqueue(
+        self, client: int, object_id: bytes, size: int, answer: Callable[[tuple[str, Any]], None]
+    ) -> None:
         now, grace_s = time.monotonic(), self._config.store_full_grace_s
-        entry = _Waiting(client, request, object_id, size, now + grace_s, now + max(grace_s, _SILENCE_S))
+        last_s = now + max(grace_s, _SILENCE_S)
+        entry = _Waiting(client, object_id, size, now + grace_s, answer, last_s)
         if self._waiting:
             self._waiting.append(entry)  # in turn, or small ones would take what was cleared for a large one
         elif not self._try(entry, is_last=size > self._store.ledger.capacity or not self._config.spills):
@@ -114,6 +130,9 @@ class SpillService:
         now = time.monotonic()
         if self._config.spills and now >= self._not_before_s:
             self._not_before_s = now + _AGAIN_IN_BACKGROUND_S
+            target = (self._config.spill_threshold - _DOWN_BY) * ledger.capacity
+            if self.evict(int(ledger.used - target)) and ledger.used <= target:
+                return
             self._begin(0, now)
 
     def freed(self, object_ids: Iterable[bytes]) -> None:
@@ -133,6 +152,7 @@ class SpillService:
     def client_gone(self, client: int) -> None:
         """A client died: nobody reads what it owned on disk, nor waits for its creates."""
         self._waiting = deque(entry for entry in self._waiting if entry.client != client)
+        self._told_filling.discard(client)
         self._perform(self._machine.client_gone(client))
         self.files.release_client(client)
 
@@ -177,10 +197,8 @@ class SpillService:
         self.files.close()
 
     def _tell_filling(self) -> None:
-        """Tell each client once that the store is nearly full."""
-        clients = set(self._clients())
-        self._told_filling &= clients
-        for client in clients - self._told_filling:
+        """Tell each client that has objects here, once, that the store is nearly full."""
+        for client in set(self._store.ledger.owners()) - self._told_filling:
             self._told_filling.add(client)
             self._send(client, (messages.STORE_FILLS, self._store.ledger.used, self._store.ledger.capacity))
 
@@ -206,7 +224,7 @@ class SpillService:
         """Answer a create; return False if there is no room and time to wait for it."""
         answer: tuple[str, Any]
         try:
-            answer = ("block", self._store.create(entry.object_id, entry.size, entry.client))
+            answer = ("block", self._create(entry))
             self._reached("node.created")
         except StoreFull as full:
             if not is_last:
@@ -221,8 +239,16 @@ class SpillService:
                 answer = ("failed", f"nothing could be moved to disk: {self._fault}")
         except OSError as error:
             answer = ("failed", f"{type(error).__name__}: {error}")
-        self._send(entry.client, (messages.REPLY, entry.request, False, answer))
+        entry.answer(answer)
         return True
+
+    def _create(self, entry: _Waiting) -> Block:
+        try:
+            return self._store.create(entry.object_id, entry.size, entry.client)
+        except StoreFull:
+            if not self.evict(entry.size):
+                raise
+            return self._store.create(entry.object_id, entry.size, entry.client)
 
     def _begin(self, wanted: int, now: float) -> None:
         self.rounds += 1
@@ -230,13 +256,13 @@ class SpillService:
         self._fault = None
         self._offers_until_s = now + _OFFER_S
         least = min(_LEAST_BYTES, int(self._store.ledger.capacity * _LEAST_PART))
-        self._perform(self._machine.begin(max(wanted, least), self._clients()))
+        self._perform(self._machine.begin(max(wanted, least), self._store.ledger.owners()))
 
     def _perform(self, actions: list[machine.Action]) -> None:
         for action in actions:
             if isinstance(action, machine.Ask):
                 for client in action.clients:
-                    self._send(client, (messages.SPILL_ASK, action.round, action.wanted))
+                    self._send(client, (messages.SPILL_ASK, self._node_id, action.round, action.wanted))
             elif isinstance(action, machine.Copy):
                 self._copy(action)
             elif isinstance(action, machine.Move):
@@ -244,7 +270,7 @@ class SpillService:
                     (place, *self._chosen[place][:3], self._places[place].file, self._places[place].offset)
                     for place in action.places
                 ]
-                self._send(action.client, (messages.SPILL_MOVE, action.round, moves))
+                self._send(action.client, (messages.SPILL_MOVE, self._node_id, action.round, moves))
             elif isinstance(action, machine.Settle):
                 self._settle(action)
             else:

@@ -150,9 +150,14 @@ class Store:
                 raise
         return block
 
-    def segment(self, number: int) -> Segment:
-        """Return a segment.  Raises KeyError if there is none of that number."""
-        return self._files[number]
+    def segment(self, segment: int) -> Segment:
+        """Return a segment, for writing into a block of it.  Raises KeyError if there is none of that number."""
+        return self._files[segment]
+
+    def file_of(self, segment: int) -> tuple[str, int]:
+        """Return the path and the size of a segment's file.  Raises KeyError if there is none of that number."""
+        size = self._files[segment].size
+        return _segment_path(self.directory, segment, size), size
 
     def trim(self, min_bytes: int = 1024 * 1024) -> int:
         """Give memory of free blocks back to the system; return the bytes.  For idle times: blocks.
