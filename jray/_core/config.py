@@ -80,6 +80,8 @@ class Config:
     max_lineage_bytes: int = 1024**3
     #: run every machine's `check_invariants` after each event (tests)
     validate: bool = False
+    #: where a process dies or stops (tests): see `jray._core.faults`
+    fault: str = ""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Config:
@@ -103,6 +105,9 @@ class Config:
             kind: Any = type(field.default)
             if kind is bool:
                 values[field.name] = _is_yes(text)
+                continue
+            if kind is str:
+                values[field.name] = text
                 continue
             least = _LEAST.get(field.name, 0)
             try:

@@ -71,6 +71,17 @@ def resident_bytes(pid: int, *, root: Path = _ROOT) -> int:
     return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
 
 
+def memory_share(pid: int, *, root: Path = _ROOT) -> int | None:
+    """Return a process's memory but for shared memory files, such as a store's; None: it cannot be seen.
+
+    Of what n processes have in common, as forks have, each has an n-th: the sum over processes counts every page once.
+    """
+    facts = dict(_sizes(_read(root / f"proc/{pid}/smaps_rollup") or ""))
+    if "Pss_Anon" in facts:
+        return facts["Pss_Anon"] + facts.get("Pss_File", 0)
+    return resident_bytes(pid, root=root) or None  # an older kernel does not tell
+
+
 def detect_gpu_ids(*, root: Path = _ROOT, environ: Mapping[str, str] = os.environ) -> list[str]:
     """Ids of the NVIDIA GPUs this process may use, as CUDA_VISIBLE_DEVICES would list them.
 
@@ -188,10 +199,13 @@ def _machine_memory_bytes(root: Path) -> int:
 
 def _machine_memory(root: Path) -> dict[str, int]:
     """Return what /proc/meminfo tells, in bytes."""
-    facts = {}
-    for line in (_read(root / "proc/meminfo") or "").splitlines():
+    return dict(_sizes(_read(root / "proc/meminfo") or ""))
+
+
+def _sizes(text: str) -> Iterator[tuple[str, int]]:
+    """Yield (name, bytes) of the lines of a file under /proc."""
+    for line in text.splitlines():
         name, _, rest = line.partition(":")
         fields = rest.split()
-        if len(fields) == 2:  # the others are counts
-            facts[name] = int(fields[0]) * 1024
-    return facts
+        if len(fields) == 2 and fields[1] == "kB":  # the others are counts
+            yield name, int(fields[0]) * 1024

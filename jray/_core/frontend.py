@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any, Protocol, TextIO
 
 
@@ -119,6 +120,7 @@ class _Current:
 
     def __init__(self) -> None:
         self.frontend: Frontend = TerminalFrontend()
+        self.store_fills: Callable[[int, int], None] = lambda *_: None
 
 
 _current = _Current()
@@ -132,3 +134,16 @@ def set_frontend(frontend: Frontend | None) -> None:
 def get_frontend() -> Frontend:
     """Return this process's front end."""
     return _current.frontend
+
+
+def hear_of_filling(listener: Callable[[int, int], None] | None) -> None:
+    """Have *listener* called with (bytes in use, bytes there are) when a store is nearly full, once; None: nobody.
+
+    It is called by the thread that reads the sockets, and must not block.
+    """
+    _current.store_fills = (lambda *_: None) if listener is None else listener
+
+
+def store_fills(used: int, capacity: int) -> None:
+    """Tell whoever wants to hear of it that a store is nearly full."""
+    _current.store_fills(used, capacity)

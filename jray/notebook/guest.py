@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from typing import Any
 
+from IPython.core.error import UsageError
+
 import jray
-from jray._core.frontend import Output, OutputKind, set_frontend
+from jray._core.frontend import Output, OutputKind, hear_of_filling, set_frontend
 from jray._core.refs import current
+from jray.exceptions import RaySystemError
 from jray.notebook.bars import Bars
 from jray.notebook.candidates import LiveCandidates
 from jray.notebook.cells import CellTable, running_number
@@ -18,6 +23,7 @@ from jray.notebook.kernel_frontend import KernelFrontend
 from jray.notebook.lens import CellLens
 from jray.notebook.looks import Looks
 from jray.notebook.magics import JrayMagics
+from jray.notebook.memory import filling_hint
 from jray.notebook.outbox import Outbox
 from jray.notebook.stopping import Policy, Stopping, is_interrupt, policy_from_environ, policy_of
 from jray.notebook.task_logs import TaskLogs
@@ -94,6 +100,8 @@ class Guest:
         self._shell.events.register("post_run_cell", self._on_cell_end)
         self._enter_cell(None, is_recorded=True)  # the one that is running brought us here
         set_frontend(self._frontend)
+        if not is_same_each_time:  # when it comes is chance
+            hear_of_filling(self._on_store_fills)
         frontend = self._frontend
         self._tracebacks = Tracebacks(self._shell, lambda: frontend.latest)
         self._tracebacks.install()
@@ -132,6 +140,7 @@ class Guest:
             self._shell.events.unregister("pre_run_cell", self._on_cell)
             self._shell.events.unregister("post_run_cell", self._on_cell_end)
             set_frontend(None)
+            hear_of_filling(None)
             if self._tracebacks is not None:
                 self._tracebacks.remove()
             if self.lens is not None:
@@ -166,6 +175,19 @@ class Guest:
         self._frontend.end_cell()
         if self.lens is not None:
             self.lens.left()
+
+    def _on_store_fills(self, used: int, capacity: int) -> None:
+        # What holds it others must be asked, which whoever calls this must not wait for.
+        threading.Thread(
+            target=self._hint_at_filling, args=(used, capacity), name="jray-hint", daemon=True
+        ).start()
+
+    def _hint_at_filling(self, used: int, capacity: int) -> None:
+        runtime: Any = jray
+        context = Context(self._shell, runtime, self._cells, guest=self)
+        # the session may end meanwhile
+        with contextlib.suppress(RaySystemError, UsageError):
+            self._say(filling_hint(context, used, capacity))
 
     def _say(self, text: str) -> None:
         """Show a line of jray's own under the cell that runs or just ran, now."""

@@ -8,6 +8,8 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
+from jray._core.refs import ObjectRef
+
 T = TypeVar("T")
 
 #: names under which IPython keeps what cells gave and were given
@@ -15,6 +17,10 @@ _IPYTHONS = re.compile(r"_+|_\d+|_i+|_i\d+|_ih|_oh|_dh|In|Out")
 _OUTPUTS = re.compile(r"_+|_\d+")
 _LAST = ("_", "__", "___")
 TRACEBACK = "the last traceback"
+#: views of views that are followed
+_DEEPEST = 20
+#: items of a container that are looked at for views
+_MOST_ITEMS = 10_000
 
 
 def held_in(value: Any, kind: type[T]) -> Iterator[T]:
@@ -32,6 +38,21 @@ def held_in(value: Any, kind: type[T]) -> Iterator[T]:
             yield from (item for item in refs(value) if isinstance(item, kind))
 
 
+def ref_under(value: Any) -> ObjectRef[Any] | None:
+    """Return the reference whose stored bytes an array looks at; None: it looks at none."""
+    for _ in range(_DEEPEST):
+        if isinstance(value, memoryview):
+            value = value.obj
+        elif type(value).__module__ == "numpy":
+            value = getattr(value, "base", None)
+        else:
+            break
+    # what the store hands out refers to what it belongs to
+    kept = getattr(value, "keepalive", None) if type(value).__module__ == "jray._core.store.segment" else None
+    kept = getattr(kept, "ref", kept)  # of a copy of what is on another node
+    return kept if isinstance(kept, ObjectRef) else None
+
+
 def places(shell: Any) -> Iterator[tuple[str, Any]]:
     """Yield (what it is called, value) of everything that a notebook holds at its top level."""
     namespace: Mapping[str, Any] = shell.user_ns
@@ -45,6 +66,10 @@ def places(shell: Any) -> Iterator[tuple[str, Any]]:
     for name in _LAST:
         if name in namespace:
             yield f"`{name}`", namespace[name]
+        # who has a variable of that name does not see IPython's own any more, which keeps what it had
+        kept = getattr(shell.displayhook, name, "")
+        if kept is not namespace.get(name):
+            yield f"`_` of IPython ({name})", kept
     for name, value in _traceback_locals():
         yield f"{TRACEBACK} (`{name}`)", value
 
@@ -71,6 +96,24 @@ def holders_of(shell: Any, kind: type[T]) -> dict[int, tuple[T, list[str]]]:
     return found
 
 
+def viewers_of(shell: Any) -> dict[int, tuple[ObjectRef[Any], list[str]]]:
+    """Return, by identity, each reference whose bytes the notebook looks at, and what looks at them."""
+    found: dict[int, tuple[ObjectRef[Any], list[str]]] = {}
+    for place, value in places(shell):
+        items = value if type(value) in (list, tuple) else value.values() if type(value) is dict else (value,)
+        for item in list(items)[:_MOST_ITEMS]:
+            ref = ref_under(item)
+            if ref is None:
+                continue
+            names = found.setdefault(id(ref), (ref, []))[1]
+            name = (
+                place if item is value else f"a {type(value).__name__} in {place.removeprefix('variable ')}"
+            )
+            if name not in names:
+                names.append(name)
+    return found
+
+
 def drop_outputs(shell: Any, values: Mapping[int, Any] | None = None) -> list[str]:
     """Take outputs out of Out, `_`, `__`, `___` and `_n`; *values*, by identity, tells which: None means all.
 
@@ -86,11 +129,12 @@ def drop_outputs(shell: Any, values: Mapping[int, Any] | None = None) -> list[st
             dropped.append(f"Out[{number}]")
             namespace.pop(f"_{number}", None)
     for name in _LAST:
-        value = namespace.get(name)
+        value, kept = namespace.get(name), getattr(hook, name, None)
+        # "" is what IPython has there before there is an output
         if value is not None and (values is None or id(value) in values):
-            namespace[name] = ""  # what IPython has there before there is an output
-            if getattr(hook, name, None) is value:
-                setattr(hook, name, "")
+            namespace[name] = ""
+        if kept is not None and (values is None or id(kept) in values):
+            setattr(hook, name, "")
     # IPython notes what it has put among the variables, values and all
     hidden = shell.user_ns_hidden
     for name, value in list(hidden.items()):

@@ -16,7 +16,8 @@ from jray._core.refs import ObjectRef
 from jray._core.sketch import human_size
 from jray.notebook.arguments import amount, option, unquote
 from jray.notebook.context import Context, closest
-from jray.notebook.holders import holders_of
+from jray.notebook.holders import holders_of, viewers_of
+from jray.notebook.lines import line_label
 from jray.notebook.listing import Column, Listing, count, human_time
 
 _WAITING = frozenset(
@@ -347,34 +348,53 @@ def object_rows(context: Context) -> list[dict[str, Any]]:
     makers = {row["task_id"]: row for row in task_rows(context)[0]}
     held = holders_of(context.shell, ObjectRef)
     own = {ref._id.hex(): names for ref, names in held.values()}
-    ours = engine.whereabouts().worker_id
+    for ref, names in viewers_of(context.shell).values():
+        own[ref._id.hex()] = own.get(ref._id.hex(), []) + [f"a view in {name}" for name in names]
+    is_driver = engine.whereabouts().worker_id is None
     rows = []
     for row in ask(context, "objects").rows:
         maker = makers.get(row["object_id"][:_TASK_DIGITS])
-        is_here = row["type"] == "DRIVER" and ours is None and row["object_id"] in own
+        is_here = row["type"] == "DRIVER" and is_driver and row["object_id"] in own
+        made_by, cell = _origin(context, row, maker)
         rows.append(
             {
                 **row,
                 "id": row["object_id"],
-                "made_by": _maker(row, maker),
-                "cell": "" if maker is None else maker["cell"],
-                "kind": _REFERENCES.get(row["reference_type"], row["reference_type"].lower()),
+                "made_by": made_by,
+                "cell": cell,
+                "kind": _kind(row),
                 "holder": ", ".join(own[row["object_id"]]) if is_here else _process(row),
                 "size": row["object_size"] if row["object_size"] >= 0 else None,
+                "place": "on disk" if row.get("is_spilled") else "",
             }
         )
     return sorted(rows, key=lambda row: (-(row["size"] or 0), row["made_by"], row["holder"]))
 
 
-def _maker(row: dict[str, Any], maker: dict[str, Any] | None) -> str:
-    if maker is not None:
-        return f"{maker['name']}()"
-    site = row.get("call_site")
-    return f"{site}()" if site and site != "disabled" else ""
+def _origin(context: Context, row: dict[str, Any], maker: dict[str, Any] | None) -> tuple[str, str]:
+    """Return (what made an object, in which cell and line); "": whoever tells of this reference does not know."""
+    if row.get("made") is None:
+        return ("", "") if maker is None else (f"{maker['name']}()", maker["cell"])
+    what, number, site = row["made"]
+    # a task's name, or words
+    made_by = what if " " in what else f"{what}()"
+    cell = cell_label(context, {**row, "cell": number})
+    if site is None:
+        return made_by, cell
+    line = line_label(context.shell, *site)
+    # code that an earlier cell defined is there, and was run by this one
+    return made_by, line if not cell or line.startswith(f"{cell},") else f"{cell}: {line}"
+
+
+def _kind(row: dict[str, Any]) -> str:
+    kind = _REFERENCES.get(row["reference_type"], row["reference_type"].lower())
+    return f"{kind}, lent" if row.get("is_lent") else kind
 
 
 def _process(row: dict[str, Any]) -> str:
-    return "a driver" if row["type"] == "DRIVER" else "a worker"
+    """Return which process holds a reference, and what in it."""
+    holder = row.get("holder") or ("a driver" if row["type"] == "DRIVER" else "a worker")
+    return str(holder)
 
 
 def list_objects(context: Context, arguments: argparse.Namespace) -> Listing:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import argparse
 import ast
 import gc
+import os
 import re
 import sys
+from collections import Counter
 from typing import Any
 
 from IPython.core.error import UsageError
 
+from jray._core.detect import memory_share
 from jray._core.engine import Engine
 from jray._core.refs import ObjectRef
 from jray._core.sketch import human_size
 from jray.notebook.arguments import option, unquote
 from jray.notebook.context import Context, closest
 from jray.notebook.holders import TRACEBACK, drop_outputs, drop_traceback, held_in, holders_of, places
-from jray.notebook.inventory import CELL, ID, LIMIT, object_rows
+from jray.notebook.inventory import CELL, ID, LIMIT, ask, object_rows
 from jray.notebook.listing import Column, Listing, count
 
 MEMORY_OPTIONS = (LIMIT,)
@@ -37,6 +40,8 @@ FREE_OPTIONS = (
         help="drop the values too, whoever else refers to them: getting one raises ObjectFreedError.",
     ),
 )
+#: of what fills a store, so many are named
+_MOST_TOLD = 3
 _OUT = re.compile(r"Out\s*\[\s*(\d+)\s*\]")
 
 
@@ -46,23 +51,55 @@ def store_use(engine: Engine) -> tuple[float, float]:
     return total - engine.cluster.available().get("object_store_memory", 0.0), total
 
 
-def show_memory(context: Context, arguments: argparse.Namespace) -> Listing:
-    """Return what is in the store, by what made it and what holds it."""
-    used, total = store_use(context.engine())
+def held_objects(context: Context) -> list[dict[str, Any]]:
+    """Return a row for each object that has bytes, the largest first, with all that holds it."""
     by_object: dict[str, dict[str, Any]] = {}
     for row in object_rows(context):
-        if not row["size"]:
-            continue
         group = by_object.setdefault(row["object_id"], {**row, "holders": []})
         if row["holder"] not in group["holders"]:
             group["holders"].append(row["holder"])
-        group["made_by"] = group["made_by"] or row["made_by"]
+        # its owner knows what made it; who borrows it and has not looked at it does not even know its size
+        for name in ("size", "made_by", "cell", "place"):
+            group[name] = group[name] or row[name]
         if row["kind"] not in group["kind"]:
             group["kind"] += f", {row['kind']}"
-    rows = [{**row, "holder": "; ".join(row.pop("holders"))} for row in by_object.values()]
+    found = [{**row, "holder": "; ".join(row.pop("holders"))} for row in by_object.values() if row["size"]]
+    return sorted(found, key=lambda row: -row["size"])
+
+
+def filling_hint(context: Context, used: int, capacity: int) -> str:
+    """Return what to say when the store is nearly full: what holds most of it, and how to let go."""
+    sizes: Counter[tuple[str, str]] = Counter()
+    numbers: Counter[tuple[str, str]] = Counter()
+    holders: dict[tuple[str, str], str] = {}
+    for row in held_objects(context):
+        origin = row["made_by"], row["cell"]
+        sizes[origin] += row["size"]
+        numbers[origin] += 1
+        holders.setdefault(origin, row["holder"])
+    most = [
+        f"{human_size(size)} in {count(numbers[origin], 'object')} made by {origin[0] or 'something unknown'}"
+        + (f" in {origin[1]}" if origin[1] else "")
+        + f", held by {holders[origin]}"
+        for origin, size in sizes.most_common(_MOST_TOLD)
+    ]
+    told = f" Most of it: {'; '.join(most)}." if most else ""
+    return (
+        f"jray: the object store is {100 * used / capacity:.0f} % full ({human_size(used)} of {human_size(capacity)}); "
+        f"what nobody reads goes to disk.{told} %jray memory shows all, %jray free NAME lets go of a variable.\n"
+    )
+
+
+def show_memory(context: Context, arguments: argparse.Namespace) -> Listing:
+    """Return what is in the store, by what made it and what holds it."""
+    used, total = store_use(context.engine())
+    rows = held_objects(context)
     notes = []
     if len(rows) > arguments.limit:
         notes.append(f"{len(rows) - arguments.limit} more: --limit N shows them.")
+    on_disk = sum(row["size"] for row in rows if row["place"])
+    if on_disk:
+        notes.append(f"{human_size(on_disk)} of this is on disk, and read from there when it is needed.")
     pinned = [
         row for row in rows if "Out[" in row["holder"] or "`_" in row["holder"] or TRACEBACK in row["holder"]
     ]
@@ -74,6 +111,8 @@ def show_memory(context: Context, arguments: argparse.Namespace) -> Listing:
             "%jray free NAME takes a variable and what IPython keeps of it out of the notebook; a value goes when "
             "nothing refers to it."
         )
+    if not context.is_deterministic():
+        notes += _process_notes(context)
     share = f" ({100 * used / total:.0f} %)" if total else ""
     columns = (
         ID,
@@ -82,11 +121,32 @@ def show_memory(context: Context, arguments: argparse.Namespace) -> Listing:
         CELL,
         Column("kind", "what refers to it"),
         Column("holder", "held by"),
+        Column("place", "where", varies=True),  # which of many it is is chance
     )
     # how large the store is depends on the machine
     of = "" if context.is_deterministic() else f" of {human_size(total)}{share}"
     title = f"Object store: {human_size(used)}{of} in use; {count(len(rows), 'value')} referred to"
     return Listing(title, columns, rows[: arguments.limit], tuple(notes), context.is_deterministic())
+
+
+def _process_notes(context: Context) -> list[str]:
+    """Return what the processes of this machine have in memory besides the store."""
+    here = context.engine().whereabouts().node_id.hex()
+    sizes: dict[str, list[int]] = {}
+    for row in ask(context, "workers").rows:
+        if not row["is_alive"] or row["node_id"] != here:
+            continue
+        share = memory_share(row["pid"])
+        if share is not None:
+            kind = "this notebook" if row["pid"] == os.getpid() else str(row["worker_type"]).lower()
+            sizes.setdefault(kind, []).append(share)
+    told = [
+        f"{human_size(sum(found))} in {kind if kind == 'this notebook' else count(len(found), kind)}"
+        for kind, found in sizes.items()
+    ]
+    if not told:
+        return []
+    return [f"Besides the store, whose pages all share and which count once: {', '.join(told)}."]
 
 
 def free(context: Context, arguments: argparse.Namespace) -> None:

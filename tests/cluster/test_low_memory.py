@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import jray
 from jray._core.detect import memory_usage
 from jray.exceptions import OutOfMemoryError
 from tests.behaviour.support import Bench
+from tests.cluster.processes import Cluster
 
 MB = 2**20
 
@@ -85,3 +87,18 @@ def test_a_task_that_must_not_run_twice_fails(bench: Bench) -> None:
     assert tally.count() == 1
     gate.open()
     assert jray.get(first, timeout=PATIENCE_S) == "first"
+
+
+def test_the_systems_killer_takes_a_worker_first_and_the_users_process_last() -> None:
+    """Workers, then what forks them, then the head; the score of the user's own process is what it was."""
+
+    def score(pid: int | str) -> int:
+        return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+    before = score("self")
+    cluster = Cluster(jray.init(num_cpus=1).address_info)
+    (worker,) = cluster.workers(1)
+    scores = [score(worker.pid), score(cluster.zygote.pid), score(cluster.head.pid)]
+    assert score("self") == before
+    assert scores == [1000, 900, 500]
+    assert scores[-1] > before

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 import jray
+from jray._core.frontend import hear_of_filling
 from jray._core.refs import current
 from jray.exceptions import ObjectStoreFullError
 from tests.behaviour.support import Bench, wait_gone, wait_until
@@ -283,3 +286,44 @@ def test_a_full_disk_is_said_as_such_and_used_again_when_it_has_room(
     assert "/mnt" in said
     assert "object_spilling_directory" in said
     assert whole == "12 True"
+
+
+@pytest.mark.usefixtures("small")
+def test_a_driver_hears_once_that_the_store_is_nearly_full() -> None:
+    """However often it fills."""
+    heard: list[tuple[int, int]] = []
+    hear_of_filling(lambda *sizes: heard.append(sizes))
+    try:
+        refs = [jray.put(array(n)) for n in range(6)]
+        jray.nodes()  # what the node said before its answer has been handled
+        assert heard == []
+        refs += [jray.put(array(n)) for n in range(24)]
+        wait_until(lambda: heard, what="the word of it")
+        refs += [jray.put(array(n)) for n in range(24)]
+    finally:
+        hear_of_filling(None)
+    ((used, capacity),) = heard
+    assert 0.8 * capacity < used <= capacity == 32 * MB
+
+
+def test_a_put_waits_for_an_owner_that_says_nothing_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one whose code lets no other thread run; what it owns can go as soon as it answers."""
+    # none goes in the background, between its put and its get
+    monkeypatch.setenv("JRAY_SPILL_THRESHOLD", "1")
+    jray.init(num_cpus=1, object_store_memory=32 * MB)
+
+    @jray.remote(num_cpus=0)
+    class Owner:
+        def fill(self) -> int:
+            self.refs = [jray.put(array(n)) for n in range(6)]
+            return os.getpid()
+
+    owner = Owner.remote()
+    pid = jray.get(owner.fill.remote())
+    os.kill(pid, signal.SIGSTOP)
+    # longer than anybody is waited for at first, and than a put waits where nothing can go
+    waker = threading.Timer(6.0, os.kill, (pid, signal.SIGCONT))
+    waker.start()
+    views = [jray.get(jray.put(array(n))) for n in range(4)]
+    waker.join()
+    assert all(is_whole(view, n) for n, view in enumerate(views))

@@ -19,7 +19,9 @@ class FakeEngine:
     namespace = "here"
 
     def __init__(self) -> None:
-        self.rows: dict[str, list[dict[str, Any]]] = {"tasks": [], "actors": [], "objects": [], "nodes": []}
+        self.rows: dict[str, list[dict[str, Any]]] = {
+            "tasks": [], "actors": [], "objects": [], "nodes": [], "workers": [],
+        }  # fmt: skip
         self.waiting_for: list[Demand] = []
         self.tallied: list[Tally] = []
         #: (cell, force) of each stop, and what it finds
@@ -67,7 +69,7 @@ class FakeEngine:
         self.freed += refs
 
     def whereabouts(self) -> Any:
-        return SimpleNamespace(worker_id=None, session_dir="/")
+        return SimpleNamespace(worker_id=None, session_dir="/", node_id=b"here")
 
     def ref_status(self, ref: ObjectRef[Any]) -> str:
         return next(row["state"] for row in self.rows["tasks"] if row["task_id"] == ref.task_id().hex())

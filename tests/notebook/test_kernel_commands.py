@@ -137,6 +137,82 @@ def test_free_gives_the_room_back(session: Any) -> None:
     assert shown(session, "'big' in globals()") == "False"
 
 
+def test_memory_names_the_cell_and_line_that_made_what_and_what_holds_it(session: Any) -> None:
+    """Also code of one cell that another has run, in a worker as here; an array; an attribute of an actor."""
+    run(
+        session,
+        """
+        import gc
+        import numpy as np
+        @jray.remote
+        def made_by_task(n):
+            return np.zeros(n)
+        def put_here(n):
+            return jray.put(np.zeros(n))
+        @jray.remote(num_cpus=0)
+        class Keeper:
+            def keep(self, n):
+                self.kept = [jray.put(np.zeros(n))]
+            def take(self, box):
+                self.taken = box[0]
+        defined = f'In[{len(In) - 1}]'
+        """,
+    )
+    run(
+        session,
+        """
+        keeper = Keeper.remote()
+        one = made_by_task.remote(100_001)
+        two = [made_by_task.remote(100_002) for _ in range(1)]
+        three = put_here(100_003)
+        jray.get([keeper.keep.remote(100_004), keeper.take.remote([three])])
+        array = jray.get(made_by_task.remote(100_005))
+        inner = jray.put(np.zeros(100_006))
+        outer = jray.put(['x' * 200_000, inner])
+        del inner
+        jray.wait([one, *two], num_returns=2)
+        ran = f'In[{len(In) - 1}]'
+        """,
+    )
+    run(session, "table = %jray memory")
+    rows = eval(  # noqa: S307 -- it is what this test had displayed
+        shown(
+            session,
+            """
+            gc.collect()
+            [(row['made_by'], row['cell'], row['holder'], row['kind']) for row in table if row['size'] < 1_000_000]
+            """,
+        )
+    )
+    defined, ran = (eval(shown(session, name)) for name in ("defined", "ran"))  # noqa: S307
+    found = {row[:2]: row[2:] for row in rows}
+    assert found["made_by_task()", f"{ran}, line 2"][0] == "variable `one`"
+    assert found["made_by_task()", f"{ran}, line 3"][0] == "a list in `two`"
+    holder, kind = found["jray.put()", f"{ran}: {defined}, line 7"]
+    assert "variable `three`" in holder
+    assert "actor Keeper, attribute `taken`" in holder
+    assert "lent" in kind
+    holder, _ = found["jray.put()", f"{ran}: {defined}, line 11"]
+    assert holder == "actor Keeper, attribute `kept`"
+    holder, kind = found["made_by_task()", f"{ran}, line 6"]
+    assert (holder, kind) == ("a view in variable `array`", "being read")
+    assert found["jray.put()", f"{ran}, line 7"] == ("a driver", "inside another object")
+    assert found["jray.put()", f"{ran}, line 8"][0] == "variable `outer`"
+    run(session, "%jray free one\ndel two, three, array, outer, keeper, table")
+
+
+def test_a_store_that_fills_is_said_once_with_what_holds_most(session: Any) -> None:
+    """Under the cell that runs."""
+    run(session, "filling = jray.put(bytes(4_000_000))")
+    request = run(session, "from jray._core.frontend import store_fills\nstore_fills(85, 100)")
+    session.wait_until(lambda: "85 % full" in session.text(request, "stderr"))
+    said = session.text(request, "stderr")
+    assert "3.8 MiB in 1 object made by jray.put() in In[" in said
+    assert "held by variable `filling`" in said
+    assert "%jray free NAME" in said
+    run(session, "del filling")
+
+
 def test_an_actor_cell_makes_an_actor_and_remakes_it(session: Any) -> None:
     """The handle works, cells run inside it, and running the cell again ends the old process."""
     cell = """\

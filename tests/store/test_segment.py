@@ -233,3 +233,19 @@ def test_reads_are_read_only(shm_dir: str) -> None:
         view[0] = 1
     del view
     segment.close()
+
+
+def test_what_is_looked_at_is_known_and_what_was_is_forgotten(shm_dir: str) -> None:
+    """Also after many reads, of which some live; a view of a view counts as the first."""
+    segment = Segment.create(f"{shm_dir}/s", MIB)
+    kept = [Keepalive() for _ in range(3)]
+    views = [segment.read(n * PAGE_BYTES, 10, keepalive) for n, keepalive in enumerate(kept)]
+    for _ in range(5000):
+        segment.read(0, 10, Keepalive())
+    assert len(segment._windows) < 1000
+    views[1] = views[1][2:4]
+    del views[0]
+    assert {id(found) for found in segment.keepalives()} == {id(kept[1]), id(kept[2])}
+    views.clear()
+    assert segment.keepalives() == []
+    segment.close()

@@ -19,7 +19,7 @@ def test_without_variables_the_settings_are_the_defaults() -> None:
 def test_every_setting_has_its_variable(field: dataclasses.Field[Any]) -> None:
     """JRAY_ and its name in capitals; the value has the default's type."""
     default: Any = field.default
-    text = {bool: "1", int: "123", float: "1.5"}[type(default)]
+    text = {bool: "1", int: "123", float: "1.5", str: "a.b:c"}[type(default)]
     config = Config.from_environ({f"JRAY_{field.name.upper()}": text})
     value = getattr(config, field.name)
     assert value == type(default)(text)

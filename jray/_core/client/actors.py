@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -210,6 +211,8 @@ class ActorSubmitter:
             actor.tell_if_many()
         task = PendingTask(number, template, args, template.max_task_retries, client.context.task_number())
         task.actor = actor
+        if template.sites is not None:
+            task.site = template.sites.of(sys._getframe(3))
         if kwargs or not are_plain(args):
             client.tasks.attach(
                 task, pack(args, kwargs, client.config.inline_limit_bytes, client.objects.put_serialized)

@@ -37,7 +37,8 @@ from jray._core.client.watch import Watching
 from jray._core.config import Config
 from jray._core.engine import FailedCall, Whereabouts
 from jray._core.environments import Environment, as_dict
-from jray._core.frontend import Output, OutputKind, get_frontend
+from jray._core.faults import Faults
+from jray._core.frontend import Output, OutputKind, get_frontend, store_fills
 from jray._core.ids import TaskIdSource
 from jray._core.peek import Peek
 from jray._core.refs import ATOM, ERROR, PENDING, ObjectRef, RefFacts, restore_ref
@@ -101,6 +102,7 @@ class CoreClient:
         context: Context,
     ) -> None:
         self.config = config
+        self.faults = Faults(config.fault)
         self.address = address
         self.context = context
         self.shields = shields
@@ -132,7 +134,8 @@ class CoreClient:
         self._ids: TaskIdSource
         self._id_start = 0
         self._id_suffix = b""
-        self.arena: ArenaView
+        #: none of the node's segments until it has said where they are; it may ask what is looked at before
+        self.arena = ArenaView("")
         self.pump = Pump(reactor, shields, self._housekeeping, config.handover_s)
         self.objects = ObjectTable(self)
         self.spiller = Spiller(self)
@@ -184,6 +187,7 @@ class CoreClient:
             ),
             messages.CLIENT_GONE: lambda _, m: objects.on_client_gone(m[1], m[2]),
             messages.LOW_MEMORY: lambda _, m: leasing.on_low_memory(m[1], m[2]),
+            messages.STORE_FILLS: lambda _, m: self._on_store_fills(m[1], m[2]),
             messages.SPILL_ASK: lambda _, m: self.spiller.on_ask(*m[1:]),
             messages.SPILL_MOVE: lambda _, m: self.spiller.on_move(*m[1:]),
             messages.TELL: lambda _, m: self.reports.on_tell(*m[1:]),
@@ -574,6 +578,10 @@ class CoreClient:
         """Return the peer that listens at *address*; a dead one's messages go nowhere."""
         with self.lock:
             return self.peers.get_or_gone(address)
+
+    def _on_store_fills(self, used: int, capacity: int) -> None:
+        if self.worker is None:
+            store_fills(used, capacity)
 
     def _on_actor_state(self, view: Any) -> None:
         with self.lock:

@@ -160,8 +160,8 @@ def launch_free(
 ) -> FreeHead:
     """Start a head, or a node of the head at *head_address*, that outlives this process; blocks until it can be used.
 
-    A head's card is in the runtime directory, wherever its files are, so that others find it.  Raises RaySystemError, with
-    what it said, if it does not come up within *timeout_s*; nothing of it is left then.
+    A head's card is in the runtime directory, wherever its files are, so that others find it.  Raises RaySystemError,
+    with what it said, if it does not come up within *timeout_s*; nothing of it is left then.
     """
     base = runtime_dir()
     files = os.path.abspath(wanted.temp_dir) if wanted.temp_dir else base

@@ -6,6 +6,7 @@ The client's lock guards everything here; the names of methods that take it them
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from jray._core.client.copies import NearCopies, ObjectLost
 from jray._core.client.pump import Waiter
+from jray._core.frontend import get_frontend
 from jray._core.machine.borrows import Borrows
 from jray._core.refs import ATOM, ERROR, INLINE, PENDING, STORED, UNSEEN, ObjectRef
 from jray._core.serialization import Serialized, deserialize, is_atom, serialize
+from jray._core.sites import Made, here
 from jray._core.sketch import describe
 from jray._core.specs import Location
 from jray._core.wire import messages
@@ -41,6 +44,7 @@ class ObjectTable:
 
     def __init__(self, client: CoreClient) -> None:
         self._client = client
+        self._reached = client.faults.reached
         #: refs whose ids other processes know, or that came from others; see `jray._core.refs`
         self._known: dict[bytes, weakref.ref[ObjectRef[Any]]] = {}
         self._borrows = Borrows()
@@ -54,14 +58,23 @@ class ObjectTable:
         self._untold: dict[str, dict[bytes, int]] = {}
         #: borrowed objects whose owner died while we held them
         self._orphaned: set[bytes] = set()
+        #: addresses of processes that died; no other gets one of them again
+        self._dead: set[str] = set()
         #: objects freed by hand whose bytes somebody still looks at: they go with their refs
         #: with the node where they are
         self._freed: dict[bytes, bytes] = {}
         self.copies = NearCopies(client)
+        #: objects of ours whose makers died, or failed, perhaps after they had stored them
+        self._forgotten: defaultdict[bytes, list[bytes]] = defaultdict(list)
         #: of those that wait for several refs: told of every error
         self.alarms: list[Alarm] = []
         self._borrow_tokens = 0
-        self._borrow_waiters: dict[int, Waiter] = {}
+        #: who wait for an owner's answer, by token, with the owner
+        self._borrow_waiters: dict[int, tuple[str, Waiter]] = {}
+        #: by which connection owners were told of borrows, in turn, where it was not the one we mostly use
+        self._told_through: dict[bytes, deque[Peer]] = {}
+        #: what made our objects in the store
+        self.made: dict[bytes, Made] = {}
         #: our actors whose lifetime is that of the object that stands for them
         self.actor_of: dict[bytes, bytes] = {}
 
@@ -77,12 +90,16 @@ class ObjectTable:
         if is_atom(value):
             ref._state, ref._data = ATOM, value
             return ref
-        return self._keep(ref, serialize(value), value)
+        return self._keep(ref, serialize(value), "jray.put", value)
 
     def put_serialized(self, serialized: Serialized) -> ObjectRef[Any]:
-        return self._keep(ObjectRef(self._client.next_object_id(), self._client), serialized)
+        """Keep a call's arguments, which are too many bytes to ride in it."""
+        ref: ObjectRef[Any] = ObjectRef(self._client.next_object_id(), self._client)
+        return self._keep(ref, serialized, "arguments of a call")
 
-    def _keep(self, ref: ObjectRef[Any], serialized: Serialized, value: Any = None) -> ObjectRef[Any]:
+    def _keep(
+        self, ref: ObjectRef[Any], serialized: Serialized, what: str, value: Any = None
+    ) -> ObjectRef[Any]:
         ref._nested = serialized.refs or None
         if serialized.size <= self._client.config.inline_limit_bytes:
             ref._state, ref._data = INLINE, serialized.to_bytes()
@@ -90,8 +107,10 @@ class ObjectTable:
         about = "" if value is None else describe(value)
         location = self.write_stored(ref._id, serialized, self._client.number, about)
         ref._tracked = True
+        made = Made(what, get_frontend().cell, here())
         with self._client.lock:
             ref._state, ref._data = STORED, location
+            self.made[ref._id] = made
             self._client.spiller.stored_locked(ref)
             self._client.recovery.put_locked(ref)
         return ref
@@ -99,10 +118,13 @@ class ObjectTable:
     def write_stored(self, ref_id: bytes, serialized: Serialized, owner: int, about: str) -> Location:
         """Write a value into this node's store, sealed for the client numbered *owner*; `about` describes it."""
         client = self._client
+        self._reached("put.begin")
         try:
             kind, answer = client.node.request(messages.CREATE, ref_id, serialized.size)
             if kind == "block":
+                self._reached("put.created")
                 client.arena.write(answer, serialized.parts())
+                self._reached("put.written")
         except OSError as error:
             client.node.tell(messages.ABORT, ref_id)
             raise ObjectStoreFullError(needed_bytes=serialized.size) from error
@@ -116,6 +138,7 @@ class ObjectTable:
         if kind == "failed":
             raise RaySystemError(f"the store could not make room for {serialized.size} bytes: {answer}")
         client.node.tell(messages.SEAL, ref_id, owner)
+        self._reached("put.sealed")
         return Location(client.node_id, answer.segment, answer.offset, answer.size, about)
 
     # -- values -----------------------------------------------------------------------------------
@@ -150,6 +173,7 @@ class ObjectTable:
                         raise
                 # it may have been moved to disk before there was a view to keep it (see `Spiller.on_move`)
                 if ref._data is data:
+                    self._reached("get.mapped")
                     return self._load(ref, view)
             state, data = ref._state, ref._data
         if state in (INLINE, ATOM):  # a lost object whose task was run again
@@ -179,15 +203,21 @@ class ObjectTable:
         if isinstance(data, RayTaskError):
             return data.as_instanceof_cause()
         assert isinstance(data, BaseException)
-        return data.with_traceback(None)
+        # Another each time: raised, it refers to the frames it came through, and these to the ref, which keeps this one.
+        fresh = copy.copy(data)
+        fresh.__cause__ = data.__cause__
+        return fresh
 
     def resolve_locked(self, ref: ObjectRef[Any], state: int, data: Any) -> None:
         """Give *ref* its value and wake those who wait for it."""
+        task = ref._data
         ref._state = state
         ref._data = data
         if state == STORED:
             ref._tracked = True
             if ref._owner is None:
+                if task is not None:
+                    self.made[ref._id] = Made(task.name, task.template.wire.cell, task.site)
                 self._client.spiller.stored_locked(ref)
         elif (
             state == ERROR
@@ -234,6 +264,21 @@ class ObjectTable:
         client = self._client
         for node_id, ref_ids in freed.items():
             client.tell_store(node_id, messages.FREE, ref_ids)
+            self._reached("free.told")
+
+    def forget_locked(self, ref_ids: Iterable[bytes], node_id: bytes | None = None) -> None:
+        """Free what may be in a node's store under these ids of ours, and what nobody will ever tell of.
+
+        None: our own node's, for who died has not said where he was; elsewhere it goes with us.
+        """
+        if not self._forgotten:
+            self._client.defer(self._free_forgotten)
+        self._forgotten[node_id or self._client.node_id] += ref_ids
+
+    def _free_forgotten(self) -> None:
+        with self._client.lock:
+            forgotten, self._forgotten = self._forgotten, defaultdict(list)
+        self._tell_freed(forgotten)
 
     # -- refs that travel -------------------------------------------------------------------------
 
@@ -269,10 +314,16 @@ class ObjectTable:
             ref._state = ERROR
             ref._data = ObjectLostError(ref_id.hex())
             return ref
+        if owner in self._dead:
+            # it was on its way: the node has been told that we do not look at it, and may have freed it
+            ref._state = ERROR
+            ref._data = OwnerDiedError(ref_id.hex(), owner_address=owner)
+            return ref
         ref._tracked = True
         self._known[ref_id] = weakref.ref(ref)
         counts = self._untold.setdefault(owner, {})
         counts[ref_id] = counts.get(ref_id, 0) + 1
+        self._reached("pass.received")
         return ref
 
     def adopt_locked(self, nested: Iterable[tuple[bytes, str]]) -> list[ObjectRef[Any]]:
@@ -300,6 +351,8 @@ class ObjectTable:
                 continue
             if through is not None and through.address == owner:
                 through.connection.send((messages.BORROW, ids, None))
+                self._note_way_locked(ids, through)
+                self._reached("pass.told")
                 continue
             self._borrow_tokens += 1
             try:
@@ -307,10 +360,38 @@ class ObjectTable:
             except OSError:
                 self._lost_owner_locked(owner)
                 continue
-            waiter = self._borrow_waiters[self._borrow_tokens] = Waiter()
+            if not peer.connection.send((messages.BORROW, ids, self._borrow_tokens)):
+                self._lost_owner_locked(owner)
+                continue
+            waiter = Waiter()
+            self._borrow_waiters[self._borrow_tokens] = owner, waiter
             waiters.append(waiter)
-            peer.connection.send((messages.BORROW, ids, self._borrow_tokens))
+            self._note_way_locked(ids, peer)
+            self._reached("pass.told")
         return waiters
+
+    def _note_way_locked(self, ref_ids: list[bytes], peer: Peer) -> None:
+        """Remember by which connection an owner was told, for it must be told there that we let go.
+
+        Two processes that call each other at once have two connections, and what is said on one may overtake what was
+        said on the other.
+        """
+        is_usual = self._client.peers.find(peer.address) is peer
+        if is_usual and not self._told_through:
+            return
+        for ref_id in ref_ids:
+            if not is_usual or ref_id in self._told_through:
+                self._told_through.setdefault(ref_id, deque()).append(peer)
+
+    def _way_back_locked(self, ref_id: bytes, owner: str) -> Peer | None:
+        """Return by which connection to tell an owner that we let go of an object; None: the owner is gone."""
+        ways = self._told_through.get(ref_id)
+        if not ways:
+            return self._client.peers.find(owner)
+        way = ways.popleft()
+        if not ways:
+            del self._told_through[ref_id]
+        return way
 
     def settle_borrows(self, through: Peer | None = None) -> None:
         """Tell owners what was borrowed, and block until those reached by another way have answered."""
@@ -329,18 +410,21 @@ class ObjectTable:
                 ref = known() if known is not None else None
                 if ref is not None:
                     self._lent[ref_id] = ref
+            self._reached("pass.lent")
             if token is not None:
                 peer.connection.send((messages.BORROWED, token))
 
     def on_borrowed(self, token: int) -> None:
         with self._client.lock:
-            waiter = self._borrow_waiters.pop(token, None)
+            _, waiter = self._borrow_waiters.pop(token, ("", None))
             if waiter is not None:
                 waiter.notify()
+        self._reached("pass.settled")
 
     def on_release(self, peer: Peer, ref_ids: list[bytes]) -> None:
         with self._client.lock:
             gone = [self._lent.pop(ref_id, None) for ref_id in self._borrows.release(peer.address, ref_ids)]
+        self._reached("free.returned")
         del gone  # their finalizers run without the lock
 
     def want_locked(self, ref: ObjectRef[Any]) -> None:
@@ -354,10 +438,12 @@ class ObjectTable:
             self._lost_owner_locked(ref._owner)
             return
         peer.connection.send((messages.WANT, ref._id))
+        self._reached("get.wanted")
         # last: interrupted before, it is asked again, and a second answer does no harm
         ref._data = _ASKED
 
     def on_want(self, peer: Peer, ref_id: bytes) -> None:
+        self._reached("get.asked")
         with self._client.lock:
             known = self._known.get(ref_id)
             ref = known() if known is not None else None
@@ -372,10 +458,12 @@ class ObjectTable:
                     # as bytes: a class of the user's can be read there only by the pickle that carries it
                     data = self._client.dump_error(data)
                 peer.connection.send((messages.VALUE, ready._id, ready._state, data))
+                self._reached("get.answered")
 
             self.when_ready_locked(ref, answer)
 
     def on_value(self, ref_id: bytes, state: int, data: Any) -> None:
+        self._reached("get.told")
         with self._client.lock:
             known = self._known.get(ref_id)
             ref = known() if known is not None else None
@@ -401,6 +489,7 @@ class ObjectTable:
         freed: defaultdict[bytes, list[bytes]] = defaultdict(list)
         orphans: list[bytes] = []
         released: dict[str, list[bytes]] = defaultdict(list)
+        self._reached("free.begin")
         with self._client.lock:
             while self.dropped:
                 ref_id, owner, state, data, nested = self.dropped.popleft()
@@ -410,6 +499,7 @@ class ObjectTable:
                 if known is not None and known() is None:
                     del self._known[ref_id]
                 self._client.spiller.dropped_locked(ref_id)
+                self.made.pop(ref_id, None)
                 if owner is None:
                     self._client.recovery.dropped_locked(ref_id)
                 if ref_id in self._orphaned:
@@ -429,6 +519,7 @@ class ObjectTable:
                     self._client.node.tell(messages.ACTOR_RELEASED, self.actor_of.pop(ref_id))
             if orphans:
                 self._client.node.tell(messages.DROPPED, orphans)
+                self._reached("death.dropped")
             self._tell_freed(freed)
             if released:
                 self._release_locked(released)
@@ -439,15 +530,20 @@ class ObjectTable:
         An object that is released may be all that keeps a ref alive which we have just read from it.
         """
         waiters = self.tell_borrows_locked()
+        by_way: dict[Peer, list[bytes]] = defaultdict(list)
+        for owner, ids in released.items():
+            for ref_id in ids:
+                way = self._way_back_locked(ref_id, owner)
+                if way is not None:
+                    by_way[way].append(ref_id)
 
         def release() -> None:
             for waiter in waiters:
                 self._client.pump.wait(waiter, 10.0)
-            with self._client.lock:
-                for owner, ids in released.items():
-                    peer = self._client.peers.find(owner)
-                    if peer is not None:
-                        peer.connection.send((messages.RELEASE, ids))
+            self._reached("free.releasing")
+            for peer, ids in by_way.items():
+                peer.connection.send((messages.RELEASE, ids))
+                self._reached("free.released")
 
         self._client.defer(release)
 
@@ -456,11 +552,19 @@ class ObjectTable:
         with self._client.lock:
             gone = [self._lent.pop(ref_id, None) for ref_id in self._borrows.gone(peer.address)]
             self._lost_owner_locked(peer.address)
-        del gone
+            for token, (owner, waiter) in list(self._borrow_waiters.items()):
+                if owner == peer.address:  # it will not answer
+                    del self._borrow_waiters[token]
+                    waiter.notify()
+            # results that it will not take over any more; records of its tasks may refer to the peer for long
+            held, peer.held_results = peer.held_results, {}
+        del gone, held
 
     def on_client_gone(self, address: str, number: int) -> None:
         """A process died: what it owned can't be got any more, and the node must know what we look at."""
+        self._reached("death.heard")
         with self._client.lock:
+            self._dead.add(address)
             held = []
             for known in list(self._known.values()):
                 ref = known()
@@ -470,6 +574,7 @@ class ObjectTable:
                         self._orphaned.add(ref._id)
                     self.resolve_locked(ref, ERROR, OwnerDiedError(ref._id.hex(), owner_address=address))
             self._client.node.tell(messages.HOLDS, number, held)
+        self._reached("death.answered")
 
     def _lost_owner_locked(self, owner: str) -> None:
         for known in list(self._known.values()):

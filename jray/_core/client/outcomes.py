@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ from jray.exceptions import (
 if TYPE_CHECKING:
     from jray._core.client.core import CoreClient
     from jray._core.client.peers import Peer
+
+#: items of a stream that a worker has stored and not told of, at most: it tells within milliseconds
+_MOST_UNTOLD_ITEMS = 256
 
 
 class Outcomes:
@@ -120,24 +124,32 @@ class Outcomes:
 
     def _take_item(self, task: PendingTask, index: int, entry: tuple[Any, ...]) -> None:
         client = self._client
-        ref: ObjectRef[Any] = ObjectRef(client.object_id(task.number, index + 1), client)
-        self._take_value(ref, entry)
         assert task.stream is not None
+        ref_id = client.object_id(task.number, index + 1)
+        ref: ObjectRef[Any] = ObjectRef(ref_id, client, task)
+        if index < task.stream.arrived_count and entry[0] == STORED:
+            # Another attempt has stored it once more under the same id: that goes with the first, which may be in use.
+            if not client.spiller.knows_locked(ref_id):
+                client.objects.forget_locked([ref_id], entry[1].node)
+            entry = (PENDING, None, *entry[2:])
+        self._take_value(ref, entry)
         task.stream.arrived(index, ref)
 
     def _hold_nested(self, peer: Peer, number: int) -> None:
         """Borrow the refs inside a result, then tell the worker that it need not keep them for us."""
+        self._client.faults.reached("return.adopted")
         waiters = self._client.objects.tell_borrows_locked(peer)
 
         def settled() -> None:
             for waiter in waiters:
                 self._client.pump.wait(waiter, 10.0)
             peer.connection.send((messages.TRANSIT_DONE, [number]))
+            self._client.faults.reached("return.held")
 
         if waiters:
             self._client.defer(settled)
         else:
-            peer.connection.send((messages.TRANSIT_DONE, [number]))
+            settled()
 
     def on_items(self, peer: Peer, number: int, first: int, entries: list[tuple[Any, ...]]) -> None:
         with self._client.lock:
@@ -205,6 +217,7 @@ class Outcomes:
             return
         self._client.tasks.pending.pop(task.number, None)
         objects = self._client.objects
+        self._forget_results(task, error)
         if task.stream is not None:
             task.stream.failed(error)
         else:
@@ -213,6 +226,19 @@ class Outcomes:
                 if ref._state == PENDING:
                     objects.resolve_locked(ref, ERROR, error)
         self._ended(task, error)
+
+    def _forget_results(self, task: PendingTask, error: bytes | BaseException) -> None:
+        """Free what the worker of a failed task may have stored, and has not told of."""
+        if task.lease is None and task.actor is None:
+            return  # it was not sent
+        if task.stream is not None:
+            first = task.stream.arrived_count + 1
+            indices: Iterable[int] = range(first, first + _MOST_UNTOLD_ITEMS)
+        elif type(error) is bytes and isinstance(task.refs, ObjectRef):
+            return  # the one result is what it raised
+        else:
+            indices = range(1, 2 if isinstance(task.refs, ObjectRef) else len(task.refs) + 1)
+        self._client.objects.forget_locked([self._client.object_id(task.number, i) for i in indices])
 
     def fail_cancelled(self, task: PendingTask) -> None:
         """Make a TaskCancelledError the outcome of a task; the client's lock is held."""

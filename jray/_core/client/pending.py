@@ -9,6 +9,7 @@ from jray._core.client.functions import ExportedCode
 from jray._core.client.streams import Stream
 from jray._core.engine import Tally
 from jray._core.refs import ObjectRef
+from jray._core.sites import LastSite, Site
 from jray._core.specs import FunctionTemplate
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ class RemoteTemplate:
     """What the calls of one remote function, with the same options and from the same cell, share here."""
 
     __slots__ = (
-        "code", "function_name", "is_told", "max_retries", "name", "num_returns", "queue", "retry_exceptions", "tally",
-        "timing", "wire",
+        "code", "function_name", "is_told", "max_retries", "name", "num_returns", "queue", "retry_exceptions", "sites",
+        "tally", "timing", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +46,8 @@ class RemoteTemplate:
         self.num_returns = wire.num_returns
         self.max_retries = wire.max_retries
         self.retry_exceptions = retry_exceptions
+        #: where the calls stand in a cell; None: they come from no cell, and nobody will ask
+        self.sites = LastSite() if wire.cell else None
 
 
 class PendingTask:
@@ -52,7 +55,8 @@ class PendingTask:
 
     __slots__ = (
         "actor", "dependencies", "ended_s", "error_type", "is_cancelled", "is_solo", "lease", "number", "parent",
-        "payload", "pins", "positions", "queue", "refs", "retries_left", "stream", "submitted_s", "template", "unready",
+        "payload", "pins", "positions", "queue", "refs", "retries_left", "site", "stream", "submitted_s", "template",
+        "unready",
     )  # fmt: skip
 
     def __init__(self, number: int, template: Any, payload: Any, retries_left: int, parent: Any) -> None:
@@ -80,6 +84,8 @@ class PendingTask:
         self.ended_s = 0.0
         #: Ray's name for what ended it, once somebody has asked
         self.error_type: str | None = None
+        #: the line that submitted it, in a notebook
+        self.site: Site | None = None
 
     @property
     def name(self) -> str:

@@ -13,6 +13,7 @@ from jray._core.engine import Tally
 from jray._core.frontend import Output, OutputKind
 from jray._core.machine.actors import ALIVE, DEAD, ActorView
 from jray._core.machine.dispatch import Timing
+from jray._core.sites import LastSite
 from jray._core.specs import ONE_BY_ONE, MethodTemplate
 from jray._core.wire import messages
 
@@ -31,7 +32,7 @@ class CallTemplate:
     """What the calls of one method, with the same options and from the same cell, share here."""
 
     __slots__ = (
-        "function_name", "is_told", "max_task_retries", "name", "num_returns", "retry_exceptions", "tally",
+        "function_name", "is_told", "max_task_retries", "name", "num_returns", "retry_exceptions", "sites", "tally",
         "timing", "wire",
     )  # fmt: skip
 
@@ -56,6 +57,8 @@ class CallTemplate:
         self.retry_exceptions = retry_exceptions
         #: whether the state API and the timeline show these calls (enable_task_events)
         self.is_told = is_told
+        #: where the calls stand in a cell; None: they come from no cell, and nobody will ask
+        self.sites = LastSite() if wire.cell else None
 
     @property
     def max_retries(self) -> int:

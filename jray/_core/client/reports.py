@@ -6,20 +6,20 @@ keeps the last few thousand, and refs are found where Python keeps them.
 
 from __future__ import annotations
 
-import gc
 import sys
 import traceback
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Container, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from jray._core.client.holdings import Holdings
 from jray._core.client.selection import Selection
 from jray._core.clock import WallClock
 from jray._core.environments import as_dict
 from jray._core.filters import Filter, matches
 from jray._core.ids import object_id
-from jray._core.refs import ATOM, ERROR, INLINE, PENDING, STORED, ObjectRef
+from jray._core.refs import ERROR, PENDING, ObjectRef
 from jray._core.rows import driver_task, error_type
 from jray._core.serialization import deserialize
 from jray._core.wire import messages
@@ -41,6 +41,7 @@ class Reports:
     def __init__(self, client: CoreClient) -> None:
         self._client = client
         self._wall = WallClock()
+        self._holdings = Holdings(client)
         #: the last tasks of this owner that ended
         self.ended: deque[PendingTask] = deque(maxlen=client.config.task_history)
         #: in a worker: what runs here, as (task id, name, start, is blocked), and what ran of these, as (id, start, end)
@@ -125,7 +126,7 @@ class Reports:
     ) -> Generator[None, None, dict[str, Any]]:
         """Return rows (at most *limit*), how many there are, and counts."""
         if kind != "tasks":
-            return (yield from self._object_rows(filters, limit))
+            return (yield from self._holdings.rows(filters, limit))
         answer = yield from self._task_rows(filters, limit, detail=detail)
         offset = self._wall.offset_s()
         answer["running"] = [
@@ -276,71 +277,6 @@ class Reports:
                 "call_site": f"In[{wire.cell}]" if wire.cell else None,
             }
         return row
-
-    # -- objects ----------------------------------------------------------------------------------
-
-    def _object_rows(self, filters: Sequence[Filter], limit: int) -> Generator[None, None, dict[str, Any]]:
-        client = self._client
-        needed: Counter[bytes] = Counter()
-        with client.lock:
-            pending = list(client.tasks.pending.values())
-        for task in pending:
-            for ref in task.dependencies or ():
-                needed[ref._id] += 1
-        viewed = client.arena.viewed()
-        yield
-        refs = [ref for ref in gc.get_objects() if isinstance(ref, ObjectRef) and ref._client is client]
-        rows: list[dict[str, Any]] = []
-        total = 0
-        for count, ref in enumerate(refs, 1):
-            if not count % _TASKS_AT_ONCE:
-                yield
-            if not filters and len(rows) >= limit:
-                total += len(refs) - count + 1
-                break
-            row = self._object_row(ref, needed, viewed)
-            if matches(row, filters):
-                total += 1
-                if len(rows) < limit:
-                    rows.append(row)
-        return {"rows": rows, "total": total, "counts": {}}
-
-    def _object_row(
-        self, ref: ObjectRef[Any], needed: Mapping[bytes, int], viewed: Container[int]
-    ) -> dict[str, Any]:
-        client = self._client
-        if ref._id in client.objects.actor_of:
-            reference = "ACTOR_HANDLE"
-        elif needed.get(ref._id):
-            reference = "USED_BY_PENDING_TASK"
-        elif id(ref) in viewed:
-            reference = "PINNED_IN_MEMORY"
-        else:
-            reference = "LOCAL_REFERENCE"
-        return {
-            "object_id": ref._id.hex(),
-            "object_size": _size(ref),
-            "task_status": "PENDING" if ref._state == PENDING else "FINISHED",
-            "attempt_number": 0,
-            "reference_type": reference,
-            "call_site": ref.call_site() or "disabled",
-            "type": "DRIVER" if client.worker is None else "WORKER",
-            "pid": client.pid,
-            "ip": "127.0.0.1",
-            "is_owner": ref._owner is None,
-        }
-
-
-def _size(ref: ObjectRef[Any]) -> int:
-    """Return the bytes of a value; -1: not known."""
-    if ref._state == STORED:
-        size: int = ref._data.size
-        return size
-    if ref._state in {INLINE, ERROR} and isinstance(ref._data, bytes):
-        return len(ref._data)
-    if ref._state == ATOM:
-        return len(ref._data) if isinstance(ref._data, str | bytes) else 0
-    return -1
 
 
 def _exception(error: Any) -> BaseException:

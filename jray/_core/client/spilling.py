@@ -31,6 +31,11 @@ class Spiller:
         """An object of ours is in the store."""
         self._stored[ref._id] = weakref.ref(ref)
 
+    def knows_locked(self, ref_id: bytes) -> bool:
+        """Tell whether somebody here refers to an object of ours that is in the store."""
+        known = self._stored.get(ref_id)
+        return known is not None and known() is not None
+
     def dropped_locked(self, ref_id: bytes) -> None:
         """Its ref is gone."""
         self._stored.pop(ref_id, None)
@@ -39,6 +44,7 @@ class Spiller:
     def on_ask(self, node_id: bytes, round_: int, wanted: int) -> None:
         """Offer up to *wanted* bytes of that node's store, the oldest first."""
         client = self._client
+        client.faults.reached("spill.asked")
         viewed = client.arena.viewed()
         offers = []
         size = 0
@@ -56,12 +62,14 @@ class Spiller:
                 if size >= wanted:
                     break
         client.tell_store(node_id, messages.SPILL_OFFER, round_, offers)
+        client.faults.reached("spill.offered")
 
     def on_move(
         self, node_id: bytes, round_: int, moves: list[tuple[int, bytes, int, int, int, int]]
     ) -> None:
         """Say that objects are on disk now, but of those that somebody may read since."""
         client = self._client
+        client.faults.reached("spill.moving")
         changed: list[tuple[int, ObjectRef[Any], Location, Location]] = []
         with client.lock:
             busy = self._busy_locked()
@@ -86,6 +94,7 @@ class Spiller:
                 else:
                     taken.append(place)
         client.tell_store(node_id, messages.SPILL_MOVED, round_, taken)
+        client.faults.reached("spill.moved")
 
     def _busy_locked(self) -> set[bytes]:
         """Return the ids of objects whose place others know."""

@@ -69,6 +69,11 @@ class Stream:
 
     # -- what the submitter tells, with the lock held -------------------------------------------------
 
+    @property
+    def arrived_count(self) -> int:
+        """How many items have arrived, those of an attempt before counted once."""
+        return self._expected
+
     def arrived(self, index: int, ref: ObjectRef[Any]) -> None:
         if index == self._expected:  # an item seen before comes again when the task is retried
             self._expected += 1

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,8 @@ class TaskSubmitter:
         if not number % VISIT_EVERY:
             client.pump.poll_nowait()
         task = PendingTask(number, template, args, template.max_retries, client.context.task_number())
+        if template.sites is not None:
+            task.site = template.sites.of(sys._getframe(2))
         if kwargs or not are_plain(args):
             self.attach(
                 task, pack(args, kwargs, client.config.inline_limit_bytes, client.objects.put_serialized)
@@ -154,6 +157,7 @@ class TaskSubmitter:
         """Return the task as it travels, or None if an argument's error became the task's."""
         client = self._client
         assert task.dependencies is not None
+        client.faults.reached("pass.sending")
         descriptions = []
         for ref in task.dependencies:
             if ref._state == ERROR:

@@ -12,6 +12,7 @@ from typing import Any
 from jray._core.daemon.head import HeadDaemon
 from jray._core.daemon.node import NodeDaemon
 from jray._core.node.pool import ZygoteProcess
+from jray._core.node.sacrifice import HEAD_SCORE, offer
 from jray._core.node.strays import adopt_orphans, end_children
 from jray._core.store.sweep import claim
 
@@ -21,6 +22,7 @@ _GRACE_S = 5.0
 def run(settings: dict[str, Any], zygote_socket: socket.socket, zygote_pid: int, zygote_log: int) -> None:
     """Be the head, or a node of the head that the settings name, until told to stop; then leave nothing behind."""
     adopt_orphans()
+    offer(HEAD_SCORE)
     _allow_many_files()
     directories = [settings["session_dir"], settings["store_dir"], settings["card_dir"]]
     try:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from jray._core.config import Config
+from jray._core.faults import Faults
 from jray._core.machine import spilling as machine
 from jray._core.store.arena import Store
 from jray._core.store.ledger import Block, StoreFull
@@ -22,11 +23,13 @@ from jray._core.wire import messages
 
 #: seconds that clients may take to offer something
 _OFFER_S = 2.0
+#: ... and that creates wait for those who say nothing, because their code lets no other thread run, say
+_SILENCE_S = 60.0
 #: after a round that found nothing, the next waits this long
 _AGAIN_S = 0.1
 _AGAIN_IN_BACKGROUND_S = 1.0
 _AGAIN_AFTER_FAILURE_S = 2.0
-#: a round in the background goes on until the store is this much below its threshold
+#: rounds in the background follow each other until the store is this much below its threshold
 _DOWN_BY = 0.2
 #: a round moves at least this many bytes (Ray's figure), but no more than that part of the store: few and large files
 _LEAST_BYTES = 100 * 1000**2
@@ -42,6 +45,8 @@ class _Waiting:
     size: int
     deadline_s: float
     answer: Callable[[tuple[str, Any]], None]
+    #: ... however long some process says nothing
+    last_deadline_s: float
 
 
 class SpillService:
@@ -61,6 +66,7 @@ class SpillService:
         wake: Callable[[], None],
     ) -> None:
         self._config = config
+        self._reached = Faults(config.fault).reached
         self._store = store
         self.files = files
         self._node_id = node_id
@@ -76,6 +82,10 @@ class SpillService:
         self._places: list[Place] = []
         self._offers_until_s = 0.0
         self._not_before_s = 0.0
+        #: whether another round is to follow, so that the disk does not wait until somebody waits for it
+        self._goes_on = False
+        #: clients that know that the store is nearly full
+        self._told_filling: set[int] = set()
         #: why nothing could be written the last time
         self._fault: BaseException | None = None
         self.rounds = 0
@@ -99,18 +109,23 @@ class SpillService:
     def _enqueue(
         self, client: int, object_id: bytes, size: int, answer: Callable[[tuple[str, Any]], None]
     ) -> None:
-        deadline_s = time.monotonic() + self._config.store_full_grace_s
-        entry = _Waiting(client, object_id, size, deadline_s, answer)
+        now, grace_s = time.monotonic(), self._config.store_full_grace_s
+        last_s = now + max(grace_s, _SILENCE_S)
+        entry = _Waiting(client, object_id, size, now + grace_s, answer, last_s)
         if self._waiting:
             self._waiting.append(entry)  # in turn, or small ones would take what was cleared for a large one
         elif not self._try(entry, is_last=size > self._store.ledger.capacity or not self._config.spills):
             self._waiting.append(entry)
-            self._serve(time.monotonic())
+            self._serve(now)
 
     def sealed(self) -> None:
         """An object more: if there are many, begin to move some before somebody has to wait."""
+        self._reached("node.sealed")
         ledger = self._store.ledger
-        if self._machine.round or ledger.used <= self._config.spill_threshold * ledger.capacity:
+        if ledger.used <= self._config.spill_threshold * ledger.capacity:
+            return
+        self._tell_filling()
+        if self._machine.round:
             return
         now = time.monotonic()
         if self._config.spills and now >= self._not_before_s:
@@ -118,12 +133,13 @@ class SpillService:
             target = (self._config.spill_threshold - _DOWN_BY) * ledger.capacity
             if self.evict(int(ledger.used - target)) and ledger.used <= target:
                 return
-            self._begin(int(ledger.used - target), now)
+            self._begin(0, now)
 
     def freed(self, object_ids: Iterable[bytes]) -> None:
         """Objects are needed no more: those on disk are removed."""
         for object_id in object_ids:
             self.files.free(object_id)
+            self._reached("node.freed")
 
     def offered(self, client: int, round_: int, offers: list[tuple[Any, ...]]) -> None:
         """A client can do without these."""
@@ -136,6 +152,7 @@ class SpillService:
     def client_gone(self, client: int) -> None:
         """A client died: nobody reads what it owned on disk, nor waits for its creates."""
         self._waiting = deque(entry for entry in self._waiting if entry.client != client)
+        self._told_filling.discard(client)
         self._perform(self._machine.client_gone(client))
         self.files.release_client(client)
 
@@ -152,12 +169,12 @@ class SpillService:
 
     def advance(self) -> None:
         """Do what is due; called after each turn of the loop."""
-        if not self._waiting and not self._written and not self._machine.round:
+        if not (self._waiting or self._written or self._machine.round or self._goes_on):
             return
         while self._written:
             round_, error = self._written.popleft()
             # what is gone was freed meanwhile: another round will find other objects
-            self._fault = None if isinstance(error, SegmentError) else error
+            self._fault = None if isinstance(error, SegmentError | ValueError) else error
             if error is None:
                 self.files.written_file(self._places)
                 self._perform(self._machine.copied(round_))
@@ -167,6 +184,9 @@ class SpillService:
                 self._perform(self._machine.failed(round_))
         now = time.monotonic()
         if self._machine.is_asking and now >= self._offers_until_s:
+            # who says nothing may have what could go
+            for entry in self._waiting:
+                entry.deadline_s = min(now + self._config.store_full_grace_s, entry.last_deadline_s)
             self._perform(self._machine.overdue())
         self._serve(now)
 
@@ -175,6 +195,12 @@ class SpillService:
         if self._writer is not None:
             self._writer.join()
         self.files.close()
+
+    def _tell_filling(self) -> None:
+        """Tell each client that has objects here, once, that the store is nearly full."""
+        for client in set(self._store.ledger.owners()) - self._told_filling:
+            self._told_filling.add(client)
+            self._send(client, (messages.STORE_FILLS, self._store.ledger.used, self._store.ledger.capacity))
 
     # -- inside -----------------------------------------------------------------------------------
 
@@ -191,12 +217,15 @@ class SpillService:
                     self._begin(entry.size, now)
                 break
             self._waiting.popleft()
+        if self._goes_on and not self._machine.round:
+            self._begin(0, now)
 
     def _try(self, entry: _Waiting, *, is_last: bool) -> bool:
         """Answer a create; return False if there is no room and time to wait for it."""
         answer: tuple[str, Any]
         try:
             answer = ("block", self._create(entry))
+            self._reached("node.created")
         except StoreFull as full:
             if not is_last:
                 return False
@@ -223,6 +252,7 @@ class SpillService:
 
     def _begin(self, wanted: int, now: float) -> None:
         self.rounds += 1
+        self._goes_on = False
         self._fault = None
         self._offers_until_s = now + _OFFER_S
         least = min(_LEAST_BYTES, int(self._store.ledger.capacity * _LEAST_PART))
@@ -251,7 +281,7 @@ class SpillService:
         self._places = layout(self.files.new_file(), [offer.size for offer in action.offers])
         places = self._places
         try:
-            sources = [(*self._store.file_of(offer.segment), offer.offset) for offer in action.offers]
+            sources = [(self._store.segment(offer.segment), offer.offset) for offer in action.offers]
         except KeyError as error:  # freed since, with its segment
             self._written.append((action.round, SegmentError(f"segment {error} is gone")))
             self._wake()
@@ -261,7 +291,9 @@ class SpillService:
             error: BaseException | None = None
             try:
                 self.files.make_directory()
+                self._reached("node.copying")
                 write_file(self.files.directory, places, sources)
+                self._reached("node.copied")
             except BaseException as failure:  # noqa: BLE001 -- whatever it is, the loop must hear of it
                 error = failure
             self._written.append((action.round, error))
@@ -277,11 +309,14 @@ class SpillService:
             self.files.keep(object_id, self._places[place], action.client)
         for place in action.refused:
             self.files.drop(self._places[place])
+        self._reached("node.settled")
 
     def _ended(self, action: machine.Ended) -> None:
         now = time.monotonic()
         if action.freed:
             self._not_before_s = now
+            target = (self._config.spill_threshold - _DOWN_BY) * self._store.ledger.capacity
+            self._goes_on = self._store.ledger.used > target
             for entry in self._waiting:
                 entry.deadline_s = now + self._config.store_full_grace_s
         else:

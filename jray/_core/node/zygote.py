@@ -16,6 +16,7 @@ import socket
 import sys
 from typing import Any
 
+from jray._core.node.sacrifice import ZYGOTE_SCORE, offer
 from jray._core.node.strays import adopt_orphans, end_children, end_strays, end_with_parent
 from jray._core.wire import messages
 
@@ -35,6 +36,7 @@ def serve(sock: socket.socket, *, eager: bool, is_awaited: bool = False) -> None
     `is_awaited`: tell the node when the first fork may be asked for.
     """
     adopt_orphans()
+    offer(ZYGOTE_SCORE)
     # The node is told of a death in here and kills what this process leaves: one signal must not reach both.
     os.setsid()
     # A thread pool in here would not survive the fork; workers may still raise the number afterwards.

@@ -6,7 +6,6 @@ and can tell a truncated file.
 
 from __future__ import annotations
 
-import gc
 import os
 import threading
 from collections.abc import Sequence
@@ -76,14 +75,8 @@ class ArenaView:
         return mapped.read(offset, size, keepalive)
 
     def viewed(self) -> set[int]:
-        """Return the `id` of each keepalive that some living view refers to.  Looks at all objects of the process."""
-        types = {segment.window_type for segment in list(self._segments.values())} - {None}
-        # a window may have been made a moment ago and have no keepalive yet
-        return (
-            {id(getattr(found, "keepalive", None)) for found in gc.get_objects() if type(found) in types}
-            if types
-            else set()
-        )
+        """Return the `id` of each keepalive that some living view of a segment refers to."""
+        return {id(kept) for segment in list(self._segments.values()) for kept in segment.keepalives()}
 
     def forget(self, segment: int) -> None:
         """Unmap a segment that the node dropped, when its last view is gone; unknown ones are ignored."""

@@ -10,6 +10,8 @@ import mmap
 import os
 import stat
 import threading
+import weakref
+from collections import deque
 from typing import Any
 
 PAGE_BYTES = mmap.PAGESIZE
@@ -21,6 +23,8 @@ _POPULATE_STEP_BYTES = 16 * 1024 * 1024
 #: A copy holds the lock as well; between steps of this size other threads may run.
 _COPY_STEP_BYTES = 8 * 1024 * 1024
 _ZEROS_BYTES = 1024 * 1024
+#: so many windows are remembered at least before those that are gone are looked for
+_LEAST_WINDOWS = 256
 
 Buffer = bytes | bytearray | memoryview
 
@@ -40,7 +44,11 @@ class Segment:
         self.path = path
         self.size = size
         self._map: mmap.mmap | None = mmap.mmap(fd, size)
-        self.window_type: Any = None
+        self._window_type: Any = None
+        #: what was read, also what nobody looks at any more; added to without a lock, by an operation that is one
+        self._windows: deque[weakref.ref[Any]] = deque()
+        self._most_windows = _LEAST_WINDOWS
+        self._windows_lock = threading.Lock()
         #: a byte for each page: 1 if this process has it in its page table
         self._populated: bytearray | None = None
         self._can_populate = hasattr(mmap.mmap, "madvise")
@@ -160,17 +168,35 @@ class Segment:
         Views made of it are slices, casts, numpy arrays and pickle buffers, at any remove.
         """
         self._check(offset, size)
-        if self.window_type is None:
+        if self._window_type is None:
             # Late, because it costs 5 ms of import and only processes that read stored objects need it.
             import ctypes  # noqa: PLC0415
 
             # One type per segment, however many sizes are read: ctypes makes and caches a class per length.
-            self.window_type = ctypes.c_ubyte * self.size
+            self._window_type = ctypes.c_ubyte * self.size
         # A ctypes object exports a buffer and takes attributes; nothing in Python before 3.12 does both
         # without a copy.  Memoryviews and numpy arrays refer to the first exporter, so to *keepalive* too.
-        window = self.window_type.from_buffer(self._mapped())
+        window = self._window_type.from_buffer(self._mapped())
         window.keepalive = keepalive
+        self._windows.append(weakref.ref(window))
+        if len(self._windows) > self._most_windows:
+            self._forget_windows()
         return memoryview(window)[offset : offset + size].toreadonly().cast("B")
+
+    def keepalives(self) -> list[object]:
+        """Return what `read` was given for each view that lives."""
+        with self._windows_lock:
+            windows = [window() for window in list(self._windows)]
+        return [window.keepalive for window in windows if window is not None]
+
+    def _forget_windows(self) -> None:
+        """Drop those that are gone: as many as came since the last time, so that each read pays for one."""
+        with self._windows_lock:
+            for _ in range(len(self._windows)):
+                window = self._windows.popleft()
+                if window() is not None:
+                    self._windows.append(window)
+            self._most_windows = max(_LEAST_WINDOWS, 2 * len(self._windows))
 
     def punch(self, offset: int, size: int) -> bool:
         """Give whole pages back to the system, for all processes; tell whether it could.

@@ -6,15 +6,19 @@ What a reader has mapped stays good after the file is gone.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jray._core.store.segment import open_segment_file
+from jray._core.store.segment import Segment
 from jray._core.store.sweep import SessionLock, claim
 
 _PREFIX = "spill-"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+#: the writing thread may be asked to stop, by the interpreter's end, between steps of this size
+_STEP_BYTES = 4 * 1024 * 1024
 #: part of a file system that is left free (Ray's figure)
 _LEFT_FREE = 0.05
 
@@ -49,40 +53,56 @@ def layout(file: int, sizes: Sequence[int]) -> list[Place]:
     return places
 
 
-def write_file(directory: str, places: Sequence[Place], sources: Sequence[tuple[str, int, int]]) -> None:
-    """Copy stretches of segments, (path, segment's size, offset) each, to a new file.  Blocks; no lock is needed.
+def write_file(directory: str, places: Sequence[Place], sources: Sequence[tuple[Segment, int]]) -> None:
+    """Copy stretches of segments, each from its offset, to a new file.  Blocks; no lock is needed.
+
+    What is freed meanwhile is copied in whatever state it is: nobody will take such a copy.
 
     Raises:
         DiskFull: the file system has too little room; nothing is left of the file.
         OSError: it cannot be written; likewise.
+        ValueError: a segment is closed.
     """
-    file = places[0].file
-    path = spill_path(directory, file)
-    _check_room(directory, sum(place.size for place in places))
+    path = spill_path(directory, places[0].file)
+    last = places[-1]
+    # the last page in full: a mapping may not reach beyond the end
+    size = last.offset + max(1, last.size)
+    _check_room(directory, size)
     target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    opened: dict[str, int] = {}
     try:
-        for place, (source, source_size, start) in zip(places, sources, strict=True):
-            fd = opened.get(source)
-            if fd is None:
-                fd = opened[source] = open_segment_file(source, source_size)
-            os.lseek(target, place.offset, os.SEEK_SET)
-            position, left = start, place.size
-            while left:
-                # 0: the segment ends here, and nobody will take such a copy
-                sent = os.sendfile(target, fd, position, left) or left
-                position += sent
-                left -= sent
-        # the last page in full: a mapping may not reach beyond the end
-        last = places[-1]
-        os.ftruncate(target, last.offset + max(1, last.size))
-    except BaseException:
+        _reserve(target, size)
+        os.ftruncate(target, size)
+        for place, (segment, start) in zip(places, sources, strict=True):
+            for done in range(0, place.size, _STEP_BYTES):
+                step = min(_STEP_BYTES, place.size - done)
+                # By write(2) from the mapping, and not by sendfile(2), which does it page by page: that took twice as
+                # long, and left a file of which each page is read by itself.
+                segment.populate(start + done, step)
+                with segment.view(start + done, step) as part:
+                    written = 0
+                    while written < step:
+                        written += os.pwrite(target, part[written:], place.offset + done + written)
+    except BaseException as error:
         os.unlink(path)
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:  # others were faster
+            raise _disk_full(directory, size) from error
         raise
     finally:
         os.close(target)
-        for fd in opened.values():
-            os.close(fd)
+
+
+def _reserve(fd: int, size: int) -> None:
+    """Have the file system find all of the blocks at once, where it can: a third less work than one by one."""
+    import ctypes  # noqa: PLC0415 -- 5 ms, which every client would pay
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    # Not `os.posix_fallocate`, which writes to each block where the file system knows no better.
+    try:
+        failed = libc.fallocate(fd, 0, ctypes.c_longlong(0), ctypes.c_longlong(size))
+    except AttributeError:  # not Linux
+        return
+    if failed and ctypes.get_errno() in _NO_ROOM:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def read_spilled(directory: str, file: int, offset: int, size: int) -> memoryview:
@@ -179,6 +199,12 @@ class SpillFiles:
 def _check_room(directory: str, size: int) -> None:
     status = os.statvfs(directory)
     free = status.f_bavail * status.f_frsize
-    left = int(status.f_blocks * status.f_frsize * _LEFT_FREE)
-    if size > free - left:
-        raise DiskFull(directory, size, max(0, free - left), status.f_blocks * status.f_frsize)
+    if size > free - int(status.f_blocks * status.f_frsize * _LEFT_FREE):
+        raise _disk_full(directory, size)
+
+
+def _disk_full(directory: str, size: int) -> DiskFull:
+    status = os.statvfs(directory)
+    capacity = status.f_blocks * status.f_frsize
+    free = status.f_bavail * status.f_frsize - int(capacity * _LEFT_FREE)
+    return DiskFull(directory, size, max(0, free), capacity)

@@ -77,6 +77,7 @@ TELL = 59  #: number, kind, filters, limit, detail: report on your tasks or obje
 CANCEL_TASKS = 68  #: number, [task id...], name or None, force: cancel such tasks of yours; answered by TOLD
 CLIENT_GONE = 58  #: its address and number; answered by HOLDS: what of its objects the client looks at
 
+STORE_FILLS = 90  #: bytes in use, bytes there are: from now on objects go to disk, as far as they can
 REFUSED = 69  #: class number, reason: what it must run on is gone, or never was
 LOW_MEMORY = 67  #: lease number, MemoryReport: that worker is about to be ended
 SPILL_ASK = 65  #: node id, round, bytes: what can go to disk? answered by SPILL_OFFER

@@ -254,7 +254,9 @@ class ActorHost:
         kwargs: dict[str, Any] = {}
         args = payload
         if type(payload) is not tuple or len(entry) > 3:
-            args, kwargs = self._executor.arguments(entry, are_recent=not self.restarts)
+            args, kwargs = self._executor.arguments(
+                entry, are_recent=not self.restarts and task.peer.connection.is_open
+            )
             task.ready_s = monotonic()
         value = self.method(function)(*args, **kwargs)
         if inspect.isasyncgen(value):

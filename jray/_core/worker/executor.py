@@ -207,6 +207,7 @@ class Executor:
                 waiter.notify()
 
     def _on_transit_done(self, peer: Peer, message: tuple[Any, ...]) -> None:
+        self.client.faults.reached("return.done")
         for number in message[1]:
             peer.held_results.pop(number, None)
 
@@ -322,7 +323,7 @@ class Executor:
             if type(payload) is tuple:
                 value = callee(*payload)
             else:
-                args, kwargs = self.arguments(entry)
+                args, kwargs = self.arguments(entry, are_recent=peer.connection.is_open)
                 task.ready_s = monotonic()
                 value = callee(*args, **kwargs)
                 del args, kwargs
@@ -476,6 +477,7 @@ class Executor:
             return state, data
         # the reader must come to hold these before we may let go
         task.peer.held_results.setdefault(task.number, []).extend(serialized.refs)
+        client.faults.reached("return.packed")
         return state, data, client.objects.nested_ids(serialized.refs)
 
     def _stream(self, task: RunningTask, function: WorkerFunction, iterator: Any) -> tuple[Any, ...]:
@@ -519,7 +521,7 @@ class Executor:
         """Send a result at once, from any thread."""
         self.router.flush()
         self.router.forward_raw(self._last)
-        peer.connection.send((messages.DONE, [result], 0.0))
+        _answer(peer, (messages.DONE, [result], 0.0))
 
     def flush(self) -> None:
         """Send what is held: output first, so that it is shown before the value it belongs to."""
@@ -537,7 +539,7 @@ class Executor:
         if self.client.objects._untold:
             # owners must know what we keep before the caller lets its own references go
             self.client.objects.settle_borrows(peer)
-        peer.connection.send((messages.DONE, held, took_us))
+        _answer(peer, (messages.DONE, held, took_us))
 
     # -- the timer (polling thread) ------------------------------------------------------------------
 
@@ -663,6 +665,12 @@ class Executor:
         raise SystemExit(0)
 
 
+def _answer(peer: Peer, message: tuple[Any, ...]) -> None:
+    if not peer.connection.send(message):
+        # the caller is gone, and will not take over what the results refer to
+        peer.held_results = {}
+
+
 class _Undefined:
     """A template whose function has not been unpickled yet."""
 
@@ -715,5 +723,5 @@ class ItemSender:
             self._executor.router.flush()
             if self._executor.client.objects._untold:
                 self._executor.client.objects.settle_borrows(self._task.peer)
-            self._task.peer.connection.send((messages.ITEMS, self._task.number, self.count - len(held), held))
+            _answer(self._task.peer, (messages.ITEMS, self._task.number, self.count - len(held), held))
             self._sent_s = perf_counter()
