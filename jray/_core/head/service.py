@@ -16,6 +16,9 @@ from jray._core.rows import actor_row
 from jray._core.specs import ActorSpec, ExitCause, GroupSpec
 from jray._core.wire import messages
 
+#: of jobs that have ended so many are remembered
+REMEMBERED_JOBS = 1000
+
 
 class Nodes(Protocol):
     """What the head asks of the nodes."""
@@ -69,6 +72,7 @@ class HeadService:
             self._perform(self.actors.job_gone(job_id))
             self.groups.owner_gone(job_id)
             self._drop_packages(job_id)
+            self._forget_jobs()
 
     def _drop_packages(self, job_id: bytes) -> None:
         """Drop the packages that only that job needed: detached actors of it may still be started again."""
@@ -77,6 +81,17 @@ class HeadService:
         living = [record.spec for record in self.actors.records.values() if record.state != machine.DEAD]
         needed = {uri for spec in living for uri in uris_of(spec.runtime_env)}
         self.packages.job_gone(job_id, needed)
+
+    def _forget_jobs(self) -> None:
+        """Of jobs that have ended keep the latest, and those whose detached actors live: a head that stays sees many."""
+        ended = [job_id for job_id, job in self.jobs.items() if job.ended_s is not None]
+        if len(ended) > REMEMBERED_JOBS:
+            needed = {
+                record.spec.job for record in self.actors.records.values() if record.state != machine.DEAD
+            }
+            for job_id in ended[:-REMEMBERED_JOBS]:
+                if job_id not in needed:
+                    del self.jobs[job_id]
 
     def _is_gone(self, owner: bytes) -> bool:
         """Tell whether that job has ended, or that actor is dead."""
@@ -180,7 +195,7 @@ class HeadService:
         return [actor_row(record) for record in self.actors.records.values()]
 
     def _job_rows(self) -> list[dict[str, Any]]:
-        """Return a row for each job there ever was, with Ray's keys."""
+        """Return a row for each job that runs, and for the latest that have ended, with Ray's keys."""
         return [
             {
                 "job_id": job.job_id.hex(),
