@@ -175,6 +175,24 @@ def test_nothing_is_held_for_what_waits_for_its_environment() -> None:
     assert granted(script.ready(b"w3")) == [(1, 2, b"w3")]
 
 
+def test_one_task_is_no_reason_for_all_nodes_to_make_its_environment() -> None:
+    """More tasks are; and so is a node that leaves with what it was making."""
+    leases = make(cpus=1)
+    for number in (2, 3):
+        leases.node_joined(b"n%d" % number, NodeResources(ONE_CPU, []), max_starting=4, soft_limit=2)
+    script = Script(leases)
+    (first,) = script.wants(1, 1, pool=OTHER_POOL)
+    assert isinstance(first, StartWorker)
+    assert script._checked(leases.environment_awaited(first.worker_id)) == []
+    (second,) = script.wants(1, 2, pool=OTHER_POOL)
+    assert isinstance(second, StartWorker)
+    assert second.node_id != first.node_id
+    assert script._checked(leases.environment_awaited(second.worker_id)) == []
+    (third,) = script._checked(leases.node_left(first.node_id))
+    assert isinstance(third, StartWorker)
+    assert third.node_id not in (first.node_id, second.node_id)
+
+
 def test_what_waits_for_an_environment_that_fails_is_refused() -> None:
     """Only that; who asks again has it made again."""
     script = Script(make(cpus=3))

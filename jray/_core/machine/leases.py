@@ -321,8 +321,10 @@ class Leases:
         elif wanted > 0:
             demand.wanted = wanted
             self._enqueue(demand)
-            if said := self._recheck(demand):
-                return said
+        if any(demand.pool in node.awaiting for node in self._nodes.values()):
+            self._reopen_pool(demand.pool)  # for more than before more nodes may make its environment
+        if known is None and wanted > 0 and (said := self._recheck(demand)):
+            return said
         return self._schedule()
 
     def group_created(
@@ -417,7 +419,7 @@ class Leases:
         if node is not None:
             node.awaiting.discard(pool)
             node.failed_starts.pop(pool, None)
-            self._reopen_node(node_id)
+            self._reopen_pool(pool)
 
     def worker_died(self, worker_id: bytes) -> list[Action]:
         worker = self.workers.get(worker_id)
@@ -664,7 +666,8 @@ class Leases:
         for request, pool, where in self._waiting:
             for account in self.accounts.feasible(where, request):
                 node = self._nodes[account.node_id]
-                if self._is_kept_from((request, pool, where), request, account) or pool in node.awaiting:
+                kind = (request, pool, where)
+                if self._is_kept_from(kind, request, account) or self._is_awaited(kind, node):
                     continue
                 if node.is_failing(pool):
                     assert pool in node.starting or account.resources.waiting_reason(request), (
@@ -857,7 +860,7 @@ class Leases:
         while (account := candidates.best(demand.home)) is not None:
             node = self._nodes[account.node_id]
             idle = node.idle_workers.get(pool)
-            if self._is_kept_from(kind, request, account) or (idle is None and pool in node.awaiting):
+            if self._is_kept_from(kind, request, account) or (idle is None and self._is_awaited(kind, node)):
                 pass
             elif idle is None and node.is_failing(pool):
                 self._postpone_start(node, pool)
@@ -880,6 +883,23 @@ class Leases:
             node.promises.append(_Promise(demand, account, allocation))
             actions += self._start_for_promises(node, pool)
         return True
+
+    def _is_awaited(self, kind: _Kind, node: _Node) -> bool:
+        """Tell whether no worker of that kind is to be ordered from a node now: its environment is being made.
+
+        There, or where there will be enough: one task is no reason for all nodes to make what it needs.
+        """
+        _, pool, _ = kind
+        if pool in node.awaiting:
+            return True
+        count = sum(pool in other.awaiting for other in self._nodes.values())
+        if not count or count < sum(demand.wanted for demand in self._waiting[kind].values()):
+            return False
+        node_id = node.account.node_id
+        return not any(
+            worker.pool == pool and worker.node_id == node_id and worker.state != STARTING
+            for worker in self.workers.values()
+        )
 
     def _take_turn(self, kind: _Kind, demand: Demand) -> None:
         """One of what a demand wants is granted: others of its kind, and other kinds, come before its next."""
@@ -906,6 +926,11 @@ class Leases:
         self._has_more_room = True
         for candidates in self._candidates.values():
             candidates.reopen(account)
+
+    def _reopen_pool(self, pool: Hashable) -> None:
+        """As `_reopen`, of all places, for what waits for workers of that pool."""
+        for kind in [kind for kind in self._candidates if kind[1] == pool]:
+            del self._candidates[kind]
 
     def _reopen_node(self, node_id: bytes) -> None:
         """As `_reopen`, of the node and of all bundles on it, where a worker may start or be had."""
@@ -959,6 +984,7 @@ class Leases:
         known.wanted += 1
         kind = _kind_of(known)
         self._waiting[kind] = {known.key: known, **self._waiting.get(kind, {})}
+        self._reopen_pool(known.pool)  # see `_is_awaited`: one more is wanted
 
     # -- workers ----------------------------------------------------------------------------------
 
