@@ -285,6 +285,9 @@ class GroupPlan:
     strategy: str
     name: str  #: "": it has none
     is_detached: bool
+    #: for each bundle labels of its node, and conditions; empty: any node
+    label_selectors: Sequence[Mapping[str, str]] = ()
+    preferred: bytes = b""  #: id of the node where all go if they fit, with STRICT_PACK
 
 
 class Groups(Protocol):
