@@ -238,6 +238,8 @@ def _make(
     methods, is_async = traits
     options.check_at_submit(is_async=is_async)
     client = current.client or current.require()
+    if options.lifetime is None and client.default_actor_lifetime == "detached":
+        options = dataclasses.replace(options, lifetime="detached")
     constructor = cls.__init__ if cls.__init__ is not object.__init__ else None  # type: ignore[misc]
     shape = (
         CallShape.of(constructor, drop_first=True) if constructor is not None else CallShape("__init__", ())

@@ -241,5 +241,8 @@ def available_resources() -> dict[str, float]:
 
 
 def get_gpu_ids() -> list[Any]:
-    """Return the ids of the GPUs assigned to the task or actor that asks."""
-    return [int(gpu) if gpu.isdigit() else gpu for gpu in _client().whereabouts().gpu_ids]
+    """Return the ids of the GPUs assigned to the task or actor that asks.
+
+    Numbers from 0 on, or entries of CUDA_VISIBLE_DEVICES, as text, where the worker began with that variable.
+    """
+    return list(_client().whereabouts().gpu_ids)

@@ -157,6 +157,7 @@ TESTS: dict[str, dict[str, str]] = {
     },
     "test_init_options.py": {
         "test_where_sessions_lie": "the session has no directory",
+        "test_a_job_may_have_its_actors_detached_by_default": "a second driver would be another process",
         "test_a_job_config_sets_the_workers_logging": "there are no workers whose logging is apart from the driver's",
     },
     "test_iteration.py": {

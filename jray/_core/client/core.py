@@ -117,6 +117,7 @@ class CoreClient:
         self.worker: Any = None
         #: what tasks and actors made here inherit
         self.runtime_env: Environment = ()
+        self.default_actor_lifetime = "non_detached"
         self.pid = os.getpid()
         #: whether what runs here, or has run, is in a placement group
         self.is_in_group = False

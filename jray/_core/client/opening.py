@@ -34,6 +34,7 @@ def open_session(options: StartOptions) -> NativeSession:
 
         session = join(address, facts, config)
     session.client.runtime_env = environment
+    session.client.default_actor_lifetime = options.default_actor_lifetime
     session.client.shows_output = options.log_to_driver
     return session
 
@@ -63,6 +64,7 @@ def _facts(options: StartOptions, environment: Environment) -> dict[str, Any]:
         "metadata": dict(options.metadata),
         "runtime_env": environment,
         "logging": options.logging,
+        "default_actor_lifetime": options.default_actor_lifetime,
     }
 
 

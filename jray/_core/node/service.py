@@ -385,6 +385,7 @@ class NodeService:
                 "sys_path": facts.get("sys_path"),
                 "namespace": facts.get("namespace"),
                 "logging": facts.get("logging"),
+                "default_actor_lifetime": facts.get("default_actor_lifetime", "non_detached"),
                 "runtime_env": dict(runtime_env),
             },
         )
