@@ -46,6 +46,7 @@ cloudpickle.register_pickle_by_value(support)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    support.be_interruptible()
     for line in (
         "sentences(*numbers): the numbered sentences of the semantics that the test holds",
         "only(engine, reason): the test is about something that this engine alone has",

@@ -39,6 +39,15 @@ _PRELUDE = (
 )
 
 
+def be_interruptible() -> None:
+    """Take SIGINT as Python does, also where a shell started this process in the background, with it ignored.
+
+    What this process starts inherits that, and Ray's workers, for one, are not cancelled then.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def wait_until(
     predicate: Callable[[], T], timeout: float = PATIENCE_S, what: str | Callable[[], str] = "the condition"
 ) -> T:

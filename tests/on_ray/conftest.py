@@ -23,6 +23,7 @@ import pytest
 
 import jray
 from jray._core.frontend import Output, set_frontend
+from tests.behaviour import support
 
 #: seconds a condition may take; it costs nothing when things go well
 PATIENCE_S = 120.0
@@ -35,6 +36,7 @@ for name, value in {
     "RAY_DISABLE_IMPORT_WARNING": "1",
 }.items():
     os.environ.setdefault(name, value)
+support.be_interruptible()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
