@@ -25,7 +25,7 @@ from jray._core.node.service import LocalWorker, NodeService
 from jray._core.node.spilling import SpillService
 from jray._core.node.strays import adopt_orphans, end_children
 from jray._core.resources import NodeResources, ResourceSet
-from jray._core.specs import ExitCause
+from jray._core.specs import ActorSpec, ExitCause
 from jray._core.store.arena import Store
 from jray._core.store.spill import SpillFiles
 from jray._core.store.sweep import claim, sweep
@@ -132,7 +132,8 @@ class Daemon:
             messages.DROPPED: lambda c, m: self.node.free(self.node.orphans.dropped(c.number, m[1])),
             messages.BLOCKED: lambda c, _: self.node.blocked(c.worker_id or b""),
             messages.UNBLOCKED: lambda c, _: self.node.unblocked(c.worker_id or b""),
-            messages.CREATE_ACTOR: self._create_actor,
+            messages.ANNOUNCE_ACTOR: lambda c, m: self._enter_actor(self.head.announce_actor, c, m[1]),
+            messages.CREATE_ACTOR: lambda c, m: self._enter_actor(self.head.create_actor, c, m[1]),
             messages.ACTOR_INFO: lambda c, m: self._reply(c, m[1], self.head.subscribe(c.number, m[2])),
             messages.KILL_ACTOR: lambda _, m: self.head.kill_actor(m[1], no_restart=m[2], reason=m[3]),
             messages.ACTOR_RELEASED: lambda _, m: self.head.actor_released(m[1]),
@@ -271,13 +272,13 @@ class Daemon:
         _, class_number, units, wanted, runtime_env, *details = message
         self.node.lease(client.number, class_number, units, wanted, (client.job_id, runtime_env), *details)
 
-    def _create_actor(self, client: ClientRecord, message: Message) -> None:
+    def _enter_actor(
+        self, enter: Callable[[int, ActorSpec], None], client: ClientRecord, spec: ActorSpec
+    ) -> None:
         try:
-            self.head.create_actor(client.number, message[1])
+            enter(client.number, spec)
         except NameTaken:  # the client reserved it first, so that this says something about another client
-            self._send(
-                client.number, (messages.NOTICE, message[1].cell, f"actor name {message[1].name!r} is taken")
-            )
+            self._send(client.number, (messages.NOTICE, spec.cell, f"actor name {spec.name!r} is taken"))
 
     def _actor_ready(self, client: ClientRecord, message: Message) -> None:
         self.node.actor_made(message[1])

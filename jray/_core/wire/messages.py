@@ -58,6 +58,7 @@ CREATE_GROUP = (
     80  #: GroupSpec without a name; one with a name is created by a question, for the name may be taken
 )
 REMOVE_GROUP = 81  #: group id
+ANNOUNCE_ACTOR = 83  #: ActorSpec, some of whose arguments are not there yet: CREATE_ACTOR comes later
 WAIT_GROUP = 82  #: request, group id; answered by REPLY once it is placed (True) or removed (False)
 DROPPED = 61  #: [object id...]: orphans that this client holds no more
 
