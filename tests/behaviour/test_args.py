@@ -270,7 +270,7 @@ def wait_at(gate: Gate) -> str:
     return "came"
 
 
-@pytest.mark.sentences("S29")
+@pytest.mark.sentences("S28", "S89")
 def test_an_actor_can_be_called_by_others_before_its_arguments_are_there(bench: Bench) -> None:
     """A task that got its handle waits for its answer."""
 
@@ -287,7 +287,7 @@ def test_an_actor_can_be_called_by_others_before_its_arguments_are_there(bench: 
     assert jray.get(used, timeout=60) == "came"
 
 
-@pytest.mark.sentences("S29")
+@pytest.mark.sentences("S96", "S97", "S103")
 def test_an_actor_can_be_ended_before_its_arguments_are_there(bench: Bench) -> None:
     """By `kill`, and by letting its last handle go: its name is free then, and it is never made."""
     came = wait_at.remote(bench.gate())
