@@ -189,6 +189,7 @@ TESTS: dict[str, dict[str, str]] = {
         "test_drivers_of_one_cluster": "a second driver would be another process",
     },
     "test_multiprocessing_pool.py": {
+        "test_callbacks_get_results_in_the_order_of_the_items": _LATER,
         "test_apply_runs_elsewhere": _PID,
         "test_imap_unordered_yields_what_is_done": _LATER,
         "test_a_dead_worker_is_replaced": _DIES,
