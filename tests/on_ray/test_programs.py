@@ -416,6 +416,22 @@ def test_an_actor_can_end_itself() -> None:
         jray.get(leaver.leave.remote())
 
 
+def test_methods_with_special_names_can_be_called() -> None:
+    """Also with a handle that was found by name."""
+
+    @jray.remote
+    class Box:
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, index: int) -> int:
+            return index * 2
+
+    made = Box.options(name="box").remote()
+    for box in (made, jray.get_actor("box")):
+        assert jray.get([box.__len__.remote(), box.__getitem__.remote(4)]) == [3, 8]
+
+
 def test_an_actor_has_jrays_own_names_too(tmp_path: Path) -> None:
     """`__jray_ready__`, `__jray_call__` and `__jray_terminate__` are Ray's, and the hook runs at a good end."""
     gate = tmp_path / "gate"

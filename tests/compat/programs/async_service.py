@@ -2,7 +2,7 @@
 
 # As Ray's users write: without annotations, on their own terms.
 # mypy: ignore-errors
-# ruff: noqa: ANN001, ANN201, ANN204
+# ruff: noqa: ANN001, ANN201, ANN204, ASYNC110
 import asyncio
 import threading
 import time
@@ -49,11 +49,12 @@ class Limited:
 @ray.remote(concurrency_groups={"io": 2, "compute": 1})
 class Grouped:
     def __init__(self):
-        self.gate = asyncio.Event()
+        self.is_open = False
 
     @ray.method(concurrency_group="io")
     async def fetch(self):
-        await self.gate.wait()
+        while not self.is_open:  # each group has an event loop of its own
+            await asyncio.sleep(0.01)
         return "fetched"
 
     @ray.method(concurrency_group="compute")
@@ -61,7 +62,7 @@ class Grouped:
         return x * 2
 
     async def open(self):
-        self.gate.set()
+        self.is_open = True
         return "open"
 
 

@@ -86,7 +86,7 @@ except Full:
 try:
     queue.put_nowait_batch([1, 2, 3, 4])
 except Full as error:
-    print("batch", type(error).__name__, queue.size())
+    print("batch", isinstance(error, Full), queue.size())
 
 
 async def by_hand():
@@ -114,8 +114,8 @@ print(
 print("idle", pool.has_next(), pool.pop_idle() is not None, pool.has_free())
 try:
     pool.get_next()
-except StopIteration as error:
-    print("StopIteration", error)
+except StopIteration:
+    print("StopIteration")
 pool.push(Squarer.remote("new"))
 
 with Pool(processes=2, initializer=remember, initargs=(42,)) as workers:
@@ -129,7 +129,7 @@ with Pool(processes=2, initializer=remember, initargs=(42,)) as workers:
     workers.map_async(cube, range(3), callback=seen.extend).wait()
     while not seen:
         time.sleep(0.01)
-    print("callback", seen)
+    print("callback", sorted(seen))
     try:
         workers.apply(cube, ("x",))
     except TypeError as error:
