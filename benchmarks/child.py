@@ -28,8 +28,8 @@ def run(engine: Engine, probe: str, scale: Scale, result: Path) -> None:
         functions = limits.PROBES if engine.name == LIMITS else probes_pool.PROBES
         _keep(result, functions[probe](Bench(engine, scale, mark)))
         return
-    if probe in probes_api.WITHOUT_SESSION and probe != "shutdown":
-        _keep(result, probes_api.WITHOUT_SESSION[probe](Bench(engine, scale, mark)))
+    if probe in probes_api.IN_OTHERS:
+        _keep(result, probes_api.IN_OTHERS[probe](Bench(engine, scale, mark)))
         return
     bench = Bench(engine, scale, mark, importlib.import_module(engine.module))
     if probe in probes_api.WITHOUT_SESSION:

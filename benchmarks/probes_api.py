@@ -398,6 +398,58 @@ def placement_groups(bench: Bench) -> Samples:
     return {"group": rates(cycle, bench.scale)}
 
 
+def two_nodes(bench: Bench) -> Samples:
+    """Tasks and objects of a node that the driver is not on."""
+    api = bench.api
+    cluster_utils = importlib.import_module(f"{bench.engine.module}.cluster_utils")
+    size = bench.scale.count(2**30)
+    store = {"object_store_memory": max(200_000_000, int(2.5 * size))}
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **store})
+    cluster.add_node(num_cpus=CPUS, **store)
+    api.init(address=cluster.address)
+    try:
+        return {**_far_tasks(bench), **_far_object(bench, size)}
+    finally:
+        api.shutdown()
+        cluster.shutdown()
+
+
+def _far_tasks(bench: Bench) -> Samples:
+    api = bench.api
+    count = bench.scale.count(10_000)
+
+    @api.remote
+    def nothing() -> None:
+        return None
+
+    def burst() -> None:
+        check(api.get([nothing.remote() for _ in range(count)]) == [None] * count, "a task's None")
+
+    burst()
+    one_by_one = rates(lambda: api.get(nothing.remote()), bench.scale)
+    return {"far_sync": one_by_one, "far_flight": [count / s for s in durations(burst, bench.scale)]}
+
+
+def _far_object(bench: Bench, size: int) -> Samples:
+    api = bench.api
+
+    @api.remote
+    def make() -> np.ndarray:
+        return np.ones(size, dtype=np.uint8)
+
+    samples = []
+    for _ in range(4):
+        made = make.remote()
+        api.wait([made], fetch_local=False)
+        start = time.perf_counter()
+        value = api.get(made)
+        samples.append(size / 1e9 / (time.perf_counter() - start))
+        check(value.nbytes == size, "the object's size")
+        del value, made
+        time.sleep(0.5)  # both engines free what is dropped by and by
+    return {"far_object": samples[1:]}  # the first one writes fresh pages
+
+
 def shutdown(bench: Bench) -> Samples:
     bench.start()
     start = time.perf_counter()
@@ -419,7 +471,12 @@ IN_SESSION: dict[str, Callable[[Bench], Samples]] = {
     )
 }  # fmt: skip
 
-#: Probes that are about the start and the end, and do these themselves.
+#: Probes that measure processes of their own: this one does not even load the engine.
+IN_OTHERS: dict[str, Callable[[Bench], Samples]] = {
+    probe.__name__: probe for probe in (cold_start, import_time, spilling)
+}
+
+#: Probes that start and end the session themselves.
 WITHOUT_SESSION: dict[str, Callable[[Bench], Samples]] = {
-    probe.__name__: probe for probe in (cold_start, import_time, shutdown, spilling)
+    probe.__name__: probe for probe in (shutdown, two_nodes)
 }

@@ -122,6 +122,10 @@ ROWS: tuple[Row, ...] = (
     Row("streamed", "1,000 streamed items", "/s", "higher", "streamed_items", goal_ratio=5),
     Row("actors_20", "20 actors started and called", "s", "lower", "start_actors", goal_ratio=30),
     Row("group", "placement group made, waited for and removed", "/s", "higher", "placement_groups", goal_ratio=20),
+    Row("far_sync", "task on another node, one by one", "/s", "higher", "two_nodes", goal_ratio=5),
+    Row("far_flight", "tasks on another node, 10,000 in flight, then `get`", "/s", "higher", "two_nodes", goal_ratio=10),
+    Row("far_object", "1 GB object fetched from another node of this machine", "GB/s", "higher", "two_nodes",
+        limit="copy_touched", goal_share=0.25),
     Row("shutdown", "`shutdown()`", "s", "lower", "shutdown"),
     Row("all_gone", "`shutdown()` until no process is left", "s", "lower", "shutdown"),
 )
@@ -153,6 +157,7 @@ PROBES: tuple[Probe, ...] = (
     Probe("streamed_items", 60),
     Probe("start_actors", 120),
     Probe("placement_groups", 60),
+    Probe("two_nodes", 240, most_rounds=3),
     Probe("shutdown", 90, _WITH_POOL),
 )
 # fmt: on

@@ -167,7 +167,7 @@ def wait(
     """Return (ready, others) once `num_returns` are ready, or `timeout` seconds have passed.
 
     Both lists keep the order of *refs*; at most `num_returns` are in the first.  A failed task is ready.  On a Ray
-    cluster `fetch_local` says whether ready means here, or anywhere; on one machine everything is here.
+    cluster `fetch_local` says whether ready means here, or anywhere; otherwise anywhere, from where `get` fetches it.
     """
     client = current.client or _client_of(refs)
     if isinstance(refs, ObjectRef):

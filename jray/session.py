@@ -38,7 +38,10 @@ _WITHOUT_EFFECT: dict[str, tuple[tuple[Any, ...], str]] = {
         "these are settings of Ray's own processes; jray's are environment variables (see jray._core.config)",
     ),
     "_driver_object_store_memory": ((None,), "drivers have no limit of their own in the object store"),
-    "_enable_object_reconstruction": ((None, False), "on one node no object is lost while it is needed"),
+    "_enable_object_reconstruction": (
+        (None, False),
+        "lost objects are made again by their tasks in any case",
+    ),
     "_metrics_export_port": ((None,), "jray serves no metrics over the network"),
     "_node_ip_address": (
         (None, _LOCALHOST, "localhost"),

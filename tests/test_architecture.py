@@ -46,7 +46,7 @@ LAYERS = [
         "jray._core.tallies",
         "jray._core.wire",
     },
-    {"jray._core.peek", "jray._core.skim", "jray._core.rows"},
+    {"jray._core.peek", "jray._core.ports", "jray._core.skim", "jray._core.rows"},
     {"jray._core.head", "jray._core.node", "jray._core.client"},
     {"jray._core.daemon", "jray._core.worker", "jray.remote_function", "jray.actor"},
     # the other engines: what they run in their workers is the public API itself
@@ -54,7 +54,7 @@ LAYERS = [
     {"jray.job_config", "jray.types", "jray.runtime_env", "jray.cloudpickle", "jray._private"},
     {"jray.runtime_context", "jray.session"},
     {"jray.api"},
-    {"jray.util", "jray.testing"},
+    {"jray.util", "jray.testing", "jray.cluster_utils"},
     {"jray.experimental"},
     {"jray.compat"},
     {"jray.notebook"},

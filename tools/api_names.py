@@ -226,11 +226,6 @@ SECTIONS: dict[str, list[tuple[str, str, str]]] = {
 
 #: what of T1 and T2 is still to come, by what brings it.  It shrinks; the test of the table knows how long it was.
 PLANNED: dict[str, list[tuple[str, str]]] = {
-    "several nodes": [
-        ("jray.", "cluster_utils"),
-        ("jray.cluster_utils.", "Cluster"),
-        ("jray.cluster_utils.Cluster.", "add_node remove_node wait_for_nodes shutdown"),
-    ],
     "runtime environments": [
         ("runtime_env(", "working_dir py_modules pip uv excludes worker_process_setup_hook conda"),
     ],

@@ -27,11 +27,11 @@ Made by `python tools/differences_page.py` from `tests/behaviour/differences.py`
 """
 #: options of Ray's that are taken and change nothing, for what they ask for is so, or is nowhere to be found here
 _WITHOUT_EFFECT = {
-    "jray.wait(fetch_local=...)": "on one machine every object is local; on a Ray cluster it means what Ray means",
+    "jray.wait(fetch_local=...)": "what exists on any node is ready, and `get` fetches it; on a Ray cluster it has Ray's meaning",
     "jray.shutdown(wait_for_processes=...)": "it always waits",
     "jray.init(_redis_password=..., _redis_username=..., _skip_env_hook=...)": "there is no such service, and no hook",
-    "JobConfig(_disable_job_level_lineage_reconstruction=...)": "on one node no object is lost while it is needed",
-    "list_logs(timeout=...), get_log(timeout=...)": "the files are read here, and nobody is waited for",
+    "JobConfig(_disable_job_level_lineage_reconstruction=...)": "what a lost node held is made again where it can be",
+    "list_logs(timeout=...), get_log(timeout=...)": "nodes answer at once, or not at all",
     "ray.autoscaler.sdk.request_resources(...), under jray.compat": "a hint, with nobody to follow it",
 }
 _MIDDLE = """\

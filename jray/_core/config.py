@@ -70,6 +70,8 @@ class Config:
     memory_monitor_refresh_ms: float = 250.0
     #: a task that was ended because memory was low rests this long, and twice as long the next time (Ray: 1 s)
     memory_rest_s: float = 1.0
+    #: what is remembered of tasks, to run them again should their results be lost, has this size at most (Ray: 1 GiB)
+    max_lineage_bytes: int = 1024**3
     #: run every machine's `check_invariants` after each event (tests)
     validate: bool = False
 

@@ -328,6 +328,12 @@ class Cluster(Protocol):
     def actor_names(self, namespace: str | None) -> list[tuple[str, str]]:
         """Return (namespace, name) of the living named actors; None: of all namespaces."""
 
+    def log_names(self, node_id: str) -> list[str]:
+        """Return the names of the log files of a node; none of an engine without processes."""
+
+    def log_piece(self, node_id: str, name: str, start: int) -> bytes | None:
+        """Return what a log file of a node has from *start* on, or a first part of it; None: there is no such file."""
+
     def rows(
         self,
         kind: str,

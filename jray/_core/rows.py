@@ -54,19 +54,26 @@ def driver_task(job_id: bytes) -> bytes:
     return b"\xff" * 20 + job_id
 
 
-def node_row(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the row of the state API for one of `jray.nodes()`."""
+def node_row(
+    row: dict[str, Any],
+    *,
+    is_head: bool = True,
+    reason: str = "",
+    joined_s: float | None = None,
+    left_s: float | None = None,
+) -> dict[str, Any]:
+    """Return the row of the state API for one of `jray.nodes()`; *reason* is why it is gone, times are Unix times."""
     return {
         "node_id": row["NodeID"],
         "node_ip": row["NodeManagerAddress"],
-        "is_head_node": True,
+        "is_head_node": is_head,
         "state": "ALIVE" if row["Alive"] else "DEAD",
-        "state_message": None,
+        "state_message": reason or None,
         "node_name": row["NodeName"],
         "resources_total": row["Resources"],
         "labels": row["Labels"],
-        "start_time_ms": None,
-        "end_time_ms": None,
+        "start_time_ms": None if joined_s is None else int(joined_s * 1000),
+        "end_time_ms": None if left_s is None else int(left_s * 1000),
     }
 
 
@@ -76,7 +83,7 @@ def _death_in_words(cause: machine.DeathCause) -> str:
 
 
 def actor_row(record: machine.ActorRecord) -> dict[str, Any]:
-    """Return the row of an actor; who asks knows its node."""
+    """Return the row of an actor."""
     spec, cause = record.spec, record.cause
     return {
         "actor_id": spec.actor_id.hex(),
@@ -84,7 +91,7 @@ def actor_row(record: machine.ActorRecord) -> dict[str, Any]:
         "state": record.state,
         "job_id": spec.job.hex(),
         "name": spec.name or "",
-        "node_id": None,
+        "node_id": record.node_id.hex() if record.worker_id else None,
         "worker_id": record.worker_id.hex() if record.worker_id else None,
         "pid": record.pid,
         "ray_namespace": spec.namespace,

@@ -185,6 +185,18 @@ class MemoryReport:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class MemorySample:
+    """How memory stands at a node that has less of it free than should be.  All sizes in bytes."""
+
+    used: int
+    total: int
+    threshold: float  #: part of `total`
+    #: (seconds before, bytes used) of the last samples, oldest first
+    curve: tuple[tuple[float, int], ...]
+    workers: dict[bytes, tuple[int, int]]  #: of each worker: its pid, and what it has for itself
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ExitCause:
     """Why a worker process ended."""
 

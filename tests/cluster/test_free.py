@@ -16,7 +16,7 @@ from tests.cluster.processes import Cluster
 
 
 def used_bytes() -> int:
-    return int(current.client.ask("store")["used"])
+    return int(next(iter(current.client.cluster.stores().values()))["used"])
 
 
 def free(*refs: jray.ObjectRef[np.ndarray]) -> None:

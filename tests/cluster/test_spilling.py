@@ -22,7 +22,7 @@ MB = 2**20
 
 def store() -> dict[str, Any]:
     client: Any = current.client
-    answer: dict[str, Any] = client.ask("store")
+    answer: dict[str, Any] = next(iter(client.cluster.stores().values()))
     return answer
 
 

@@ -449,7 +449,7 @@ def test_a_worker_that_cannot_start_is_tried_once_a_tick() -> None:
     said: list[Action] = []
     for number in range(1, MOST_FAILED_STARTS + 1):
         said = script.dies(b"w%d" % number)
-    assert [action for action in said if isinstance(action, WorkersFail)] == [WorkersFail(1, 0, "f0")]
+    assert [action for action in said if isinstance(action, WorkersFail)] == [WorkersFail(1, 0, "f0", NODE)]
     for worker in list(script.leases.workers):
         if script.leases.workers[worker].state == STARTING and worker != b"w7":
             script.dies(worker)

@@ -167,6 +167,7 @@ def test_every_engine_has_the_probes_that_the_table_says_it_has() -> None:
     listed = {
         name: {probe.name for probe in PROBES if name in probe.engines} for name in (JRAY, RAY, POOL, LIMITS)
     }
-    assert listed[JRAY] == listed[RAY] == probes_api.IN_SESSION.keys() | probes_api.WITHOUT_SESSION.keys()
+    both = probes_api.IN_SESSION.keys() | probes_api.WITHOUT_SESSION.keys() | probes_api.IN_OTHERS.keys()
+    assert listed[JRAY] == listed[RAY] == both
     assert listed[POOL] == probes_pool.PROBES.keys()
     assert listed[LIMITS] == limits.PROBES.keys()

@@ -24,7 +24,7 @@ class Capacity:
     labels: Mapping[str, str]
 
 
-def capacity_of(options: StartOptions) -> Capacity:
+def capacity_of(options: StartOptions, *, is_head: bool = True) -> Capacity:
     """Return what the node is to have.  Raises TypeError or ValueError for a wrong value."""
     memory_bytes = detect_memory_bytes()
     store_bytes = options.object_store_memory
@@ -38,7 +38,11 @@ def capacity_of(options: StartOptions) -> Capacity:
     total = node_resources_from_user(
         detect_num_cpus() if options.num_cpus is None else options.num_cpus,
         len(gpu_ids) if options.num_gpus is None else options.num_gpus,
-        {**(options.resources or {}), "node:127.0.0.1": 1.0, "node:__internal_head__": 1.0},
+        {
+            **(options.resources or {}),
+            "node:127.0.0.1": 1.0,
+            **({"node:__internal_head__": 1.0} if is_head else {}),
+        },
         max(0, memory_bytes - store_bytes) if options.memory is None else options.memory,
     )
     return Capacity(total, gpu_ids, store_bytes, _checked_labels(options.labels))

@@ -30,34 +30,36 @@ class ClusterView:
         self._client = client
 
     def nodes(self) -> list[dict[str, Any]]:
-        """Return a row for each node, with Ray's keys."""
-        row = self._client.ask("node")
-        node_id = row["node_id"].hex()
-        return [
-            {
-                "NodeID": node_id,
-                "Alive": True,
-                "NodeManagerAddress": "127.0.0.1",
-                "NodeManagerHostname": row["hostname"],
-                "NodeName": row["name"],
-                "ObjectStoreSocketName": row["store_dir"],
-                "RayletSocketName": row["address"],
-                "Resources": row["resources"],
-                "Labels": {**row["labels"], "ray.io/node-id": node_id},
-                "alive": True,
-            }
-        ]
+        """Return a row for each node, lately lost ones too, with Ray's keys."""
+        return [_node(row) for row in self._client.ask("nodes")]
 
     def resources(self) -> dict[str, float]:
         """Return what the cluster has of each resource."""
-        total: dict[str, float] = self._client.ask("resources")[0]
-        return total
+        return _sum(row["resources"] for row in self._client.ask("nodes") if row["is_alive"])
 
     def available(self) -> dict[str, float]:
         """Return what is free now of each resource; names of which nothing is free are left out."""
         self._client.leasing.return_idle()
-        free: dict[str, float] = self._client.ask("resources")[1]
-        return {name: quantity for name, quantity in free.items() if quantity > 0}
+        free = [row["available"] for row in self._client.ask("nodes")]
+        free += [
+            {"object_store_memory": float(store["capacity"] - store["used"])}
+            for store in self.stores().values()
+        ]
+        return {name: quantity for name, quantity in _sum(free).items() if quantity > 0}
+
+    def stores(self) -> dict[bytes, dict[str, Any]]:
+        """Return what each node tells of its store, by the node's id."""
+        return dict(self._client.ask("store")[0])
+
+    def log_names(self, node_id: str) -> list[str]:
+        """Return the names of the log files of a node."""
+        answers, _ = self._client.ask("log_names", bytes.fromhex(node_id))
+        return answers[0][1] if answers else []
+
+    def log_piece(self, node_id: str, name: str, start: int) -> bytes | None:
+        """Return what a log file of a node has from *start* on, or a first part of it; None: there is no such file."""
+        answers, _ = self._client.ask("log_piece", bytes.fromhex(node_id), name, start)
+        return answers[0][1] if answers else None
 
     def rows(
         self,
@@ -73,10 +75,18 @@ class ClusterView:
         if kind in {"tasks", "objects"}:
             return self._told(kind, filters, limit, detail=detail, timeout_s=timeout_s)
         if kind == "nodes":
-            found: Iterable[dict[str, Any]] = [node_row(row) for row in self.nodes()]
+            found: Iterable[dict[str, Any]] = [
+                node_row(
+                    _node(row),
+                    is_head=row["is_head"],
+                    reason=row["reason"],
+                    joined_s=row["joined_s"],
+                    left_s=row["left_s"],
+                )
+                for row in client.ask("nodes")
+            ]
         elif kind == "actors":
-            node_id = client.node_id.hex()
-            found = [row | {"node_id": node_id if row["worker_id"] else None} for row in client.ask("actors")]
+            found = client.ask("actors")
         elif kind == "workers":
             found = client.ask("clients")
         elif kind == "placement_groups":
@@ -161,3 +171,27 @@ class ClusterView:
         """Return (namespace, name) of the living named actors; None: of all namespaces."""
         found: list[tuple[str, str]] = self._client.ask("actor_names", namespace)
         return found
+
+
+def _node(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the row of `jray.nodes()` for what the head tells of a node."""
+    return {
+        "NodeID": row["node_id"].hex(),
+        "Alive": row["is_alive"],
+        "NodeManagerAddress": "127.0.0.1",
+        "NodeManagerHostname": row["hostname"],
+        "NodeName": row["name"],
+        "ObjectStoreSocketName": row["store_dir"],
+        "RayletSocketName": row["address"],
+        "Resources": row["resources"] if row["is_alive"] else {},
+        "Labels": row["labels"],
+        "alive": row["is_alive"],
+    }
+
+
+def _sum(found: Iterable[dict[str, float]]) -> dict[str, float]:
+    total: Counter[str] = Counter()
+    for quantities in found:
+        for name, quantity in quantities.items():
+            total[name] += quantity  # type: ignore[assignment]
+    return dict(total)

@@ -28,6 +28,7 @@ from jray._core.client.outcomes import Outcomes
 from jray._core.client.peers import Peer, Peers
 from jray._core.client.pump import Pump, Waiter
 from jray._core.client.readiness import is_ready, split, split_all
+from jray._core.client.recovery import Recovery
 from jray._core.client.reports import Reports
 from jray._core.client.spilling import Spiller
 from jray._core.client.tasks import TaskSubmitter
@@ -133,6 +134,7 @@ class CoreClient:
         self.pump = Pump(reactor, shields, self._housekeeping, config.handover_s)
         self.objects = ObjectTable(self)
         self.spiller = Spiller(self)
+        self.recovery = Recovery(self)
         self.code = CodeTable(config)
         self.tasks = TaskSubmitter(self)
         self.leasing = Leasing(self)
@@ -168,6 +170,7 @@ class CoreClient:
             messages.RELEASE: lambda p, m: objects.on_release(p, m[1]),
             messages.WANT: lambda p, m: objects.on_want(p, m[1]),
             messages.CANCEL_OF: lambda _, m: self._on_cancel_of(*m[1:]),
+            messages.LOST: lambda p, m: self.recovery.on_lost(p, m[1], m[2], m[3]),
             messages.VALUE: lambda _, m: objects.on_value(m[1], m[2], m[3]),
             messages.REPLY: lambda _, m: self._on_reply(m),
             messages.GRANT: lambda _, m: leasing.on_grant(*m[1:]),
@@ -179,8 +182,8 @@ class CoreClient:
             ),
             messages.CLIENT_GONE: lambda _, m: objects.on_client_gone(m[1], m[2]),
             messages.LOW_MEMORY: lambda _, m: leasing.on_low_memory(m[1], m[2]),
-            messages.SPILL_ASK: lambda _, m: self.spiller.on_ask(m[1], m[2]),
-            messages.SPILL_MOVE: lambda _, m: self.spiller.on_move(m[1], m[2]),
+            messages.SPILL_ASK: lambda _, m: self.spiller.on_ask(*m[1:]),
+            messages.SPILL_MOVE: lambda _, m: self.spiller.on_move(*m[1:]),
             messages.TELL: lambda _, m: self.reports.on_tell(*m[1:]),
             messages.CANCEL_TASKS: lambda _, m: self._on_cancel_tasks(*m[1:]),
         }
@@ -377,7 +380,7 @@ class CoreClient:
                             alarm.set_locked(self.objects)
                     if ref._state == PENDING:
                         self.wait_value(ref, deadline, alarm)
-                values.append(ref._data if ref._state == ATOM else value(ref))
+                values.append(ref._data if ref._state == ATOM else value(ref, deadline))
         finally:
             if alarm is not None:
                 with self.lock:
@@ -451,7 +454,7 @@ class CoreClient:
         num_returns: int,
         timeout_s: float | None,
         *,
-        fetch_local: bool = True,  # noqa: ARG002 -- on one node everything is local
+        fetch_local: bool = True,  # noqa: ARG002 -- what is on another node is fetched by `get`
     ) -> tuple[list[Any], list[Any]]:
         """Return (ready, others): at most `num_returns` ready ones, both in the order of *refs*."""
         found = split(refs, num_returns)
@@ -536,6 +539,13 @@ class CoreClient:
 
     def _on_cancel_tasks(self, number: int, task_ids: list[bytes], name: str | None, force: bool) -> None:
         self.node.tell(messages.TOLD, number, tuple(self.watch.cancel_own(task_ids, name, force=force)))
+
+    def tell_store(self, node_id: bytes, *message: Any) -> None:
+        """Send a message, which has no answer, to the store of a node."""
+        if node_id == self.node_id:
+            self.node.tell(*message)
+        else:
+            self.node.tell(messages.TO_STORE, node_id, message)
 
     def ask(self, question: str, *arguments: Any) -> Any:
         """Ask the head or the node; blocks for the answer."""
@@ -624,6 +634,8 @@ class CoreClient:
                 gathering, self.gathering = self.gathering, []
                 for actor in gathering:
                     actor.flush()
+        if self.objects.copies.ended:
+            self.objects.copies.tell_ended()
         if self.objects.dropped:
             self.objects.drain_dropped()
         if self.worker is not None:

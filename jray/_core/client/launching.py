@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from jray._core.resources import ResourceSet
@@ -45,10 +46,26 @@ class LaunchedHead:
     address: str  #: of its socket
     warning: str  #: what the user should know about the store, once
     places: Sequence[str]  #: where its directories are
+    node_id: bytes  #: of its node
 
     def read_log(self) -> str:
         """Return the beginning of what it said."""
         return os.pread(self.log, 8192, 0).decode("utf-8", "replace").strip() or "(nothing)"
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Block until it serves, if it was launched to tell so.  Raises RaySystemError, with the end of its log."""
+        self.socket.settimeout(timeout_s)
+        try:
+            has_told = bool(self.socket.recv(4096))
+        except TimeoutError:
+            has_told = False
+        finally:
+            self.socket.settimeout(None)
+        if not has_told:
+            raise RaySystemError(
+                f"The process {self.pid} of the node {self.node_id.hex()} was not ready within {timeout_s:.0f} s. "
+                f"It said:\n{self.read_log()}"
+            )
 
     def wait_exit(self) -> bool:
         """Wait for its end, and enforce it after a while; tell whether it ended well."""
@@ -80,9 +97,14 @@ def launch(
     spill_dir: str | None,
     labels: Mapping[str, str],
     node_name: str | None,
+    head_address: str | None = None,
+    tells_ready: bool = False,
+    env_vars: Mapping[str, str] = MappingProxyType({}),
 ) -> LaunchedHead:
-    """Start a head for this process, and return at once.
+    """Start a head for this process, or a node of the head at *head_address*, and return at once.
 
+    `env_vars` are for its processes.  `tells_ready`: nobody is going to speak to it over the socket, which
+    `LaunchedHead.wait_ready` reads.
     Raises RaySystemError if there is no place for its files.
     """
     base = os.path.abspath(temp_dir) if temp_dir else runtime_base()
@@ -104,7 +126,10 @@ def launch(
     address = f"{session_dir}/node.sock"
     ours, theirs = socket_pair()
     log = os.memfd_create("jray-head-log", os.MFD_CLOEXEC)
+    node_id = os.urandom(28)
     settings = {
+        "node_id": node_id.hex(),
+        "tells_ready": tells_ready,
         "session_dir": session_dir,
         "store_dir": store_dir,
         "store_bytes": store_bytes,
@@ -120,13 +145,14 @@ def launch(
         "eager_zygote": "numpy" in sys.modules,
         "keep_fd": _OWNER_FD,
         "owner_fd": _OWNER_FD,
+        "head_address": head_address,
         "owner_pid": os.getpid(),
         "sys_path": sys.path,
     }
-    pid = _spawn(settings, theirs, log)
+    pid = _spawn(settings, theirs, log, env_vars)
     theirs.close()
     places = {os.path.dirname(directory) for directory in (session_dir, card_dir, store_dir, spilled_dir)}
-    return LaunchedHead(pid, ours, log, session_dir, address, place.warning, sorted(places))
+    return LaunchedHead(pid, ours, log, session_dir, address, place.warning, sorted(places), node_id)
 
 
 def _make_usable(base: str) -> None:
@@ -144,11 +170,12 @@ def _make_usable(base: str) -> None:
     )
 
 
-def _spawn(settings: dict[str, Any], theirs: socket.socket, log: int) -> int:
+def _spawn(settings: dict[str, Any], theirs: socket.socket, log: int, env_vars: Mapping[str, str]) -> int:
     environ = {name: text for name, text in os.environ.items() if not name.startswith(_STRIPPED)}
     environ["MPLBACKEND"] = "agg"  # the kernel's own draws into the kernel
     if "OMP_NUM_THREADS" in environ:
         environ["JRAY_USER_OMP_NUM_THREADS"] = environ["OMP_NUM_THREADS"]
+    environ.update(env_vars)
     return os.posix_spawn(
         sys.executable,
         [sys.executable, "-c", _BOOT, json.dumps(settings)],

@@ -6,6 +6,7 @@ What is pushed to whom is decided by `jray._core.machine.dispatch`.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
@@ -16,6 +17,7 @@ from weakref import WeakValueDictionary
 from jray._core.client.pending import PendingTask
 from jray._core.frontend import Output, OutputKind
 from jray._core.machine.dispatch import Lease, SchedulingClass
+from jray._core.refs import STORED
 from jray._core.specs import MemoryReport
 from jray._core.strategies import Where
 from jray._core.wire import messages
@@ -32,16 +34,23 @@ _LONGEST_REST_S = 60.0
 class OwnerQueue:
     """A scheduling class with what the owner needs besides: how to ask for its leases."""
 
-    __slots__ = ("__weakref__", "asked", "details", "machine", "timer_is_set", "units", "where")
+    __slots__ = ("__weakref__", "asked", "details", "home", "machine", "timer_is_set", "units", "where")
 
     def __init__(
-        self, machine: SchedulingClass, units: dict[str, int], details: tuple[Any, ...], where: Where
+        self,
+        machine: SchedulingClass,
+        units: dict[str, int],
+        details: tuple[Any, ...],
+        where: Where,
+        home: bytes,
     ) -> None:
         self.machine = machine
         self.units = units
         #: the hashable runtime environment
         self.details = details
         self.where = where
+        #: the node where they are best placed: our own, or that of their large arguments
+        self.home = home
         #: the number of leases last asked of the node and not granted since
         self.asked = 0
         self.timer_is_set = False
@@ -78,15 +87,38 @@ class Leasing:
     def queue_for(self, units: dict[str, int], details: tuple[Any, ...], where: Where) -> OwnerQueue:
         """Return the queue of tasks that need these resources in that environment and place."""
         with self._client.lock:
-            key = (tuple(sorted(units.items())), details, where)
-            queue = self._queues.get(key)
-            if queue is None:
-                config = self._client.config
-                number = next(self._numbers)
-                machine = SchedulingClass(number, batch_us=config.batch_us, batch_tasks=config.batch_tasks)
-                queue = self._queues[key] = OwnerQueue(machine, units, details, where)
-                self._by_number[number] = queue
-            return queue
+            return self._queue_locked(units, details, where, self._client.node_id)
+
+    def _queue_locked(
+        self, units: dict[str, int], details: tuple[Any, ...], where: Where, home: bytes
+    ) -> OwnerQueue:
+        key = (tuple(sorted(units.items())), details, where, home)
+        queue = self._queues.get(key)
+        if queue is None:
+            config = self._client.config
+            number = next(self._numbers)
+            machine = SchedulingClass(number, batch_us=config.batch_us, batch_tasks=config.batch_tasks)
+            queue = self._queues[key] = OwnerQueue(machine, units, details, where, home)
+            self._by_number[number] = queue
+        return queue
+
+    def queue_of(self, task: PendingTask) -> OwnerQueue:
+        """Return the queue for a task whose arguments are there; the lock is held.
+
+        It is that of the node which has most of their bytes, if that is another than ours: tasks go to their data.
+        """
+        queue: OwnerQueue = task.template.queue
+        sizes: Counter[bytes] = Counter()
+        for ref in task.dependencies or ():
+            if ref._state == STORED:
+                sizes[ref._data.node] += ref._data.size
+        if sizes:
+            home = max(sizes, key=lambda node_id: (sizes[node_id], node_id == queue.home))
+            if home != queue.home:
+                task.queue = self._queue_locked(queue.units, queue.details, queue.where, home)
+                return task.queue
+        task.queue = None
+        return queue
 
     def running_locked(self) -> Iterator[Any]:
         """Return the tasks that run, as far as is known here: the first of each worker's."""
@@ -98,7 +130,7 @@ class Leasing:
 
     def ready(self, task: PendingTask) -> None:
         """Queue a task that waits for nothing any more."""
-        queue = task.template.queue
+        queue = self.queue_of(task) if task.dependencies else task.template.queue
         queue.machine.queue.append(task)
         if queue.machine.may_have_room:
             self._dispatch(queue)
@@ -143,7 +175,7 @@ class Leasing:
             cell,
             name,
             queue.where,
-            client.node_id,
+            queue.home,
         )
 
     def _push(self, lease: OwnedLease, tasks: list[PendingTask]) -> None:
@@ -333,7 +365,7 @@ class Leasing:
 
     def withdraw(self, task: PendingTask) -> None:
         """Take back a cancelled task that no worker has; the lock is held."""
-        queue: OwnerQueue = task.template.queue
+        queue: OwnerQueue = task.queue or task.template.queue
         try:
             queue.machine.queue.remove(task)
         except ValueError:
@@ -347,7 +379,8 @@ class Leasing:
         queues = {}
         for task in tasks:
             task.unready = -1  # when its arguments come it must not start
-            queues[id(task.template.queue)] = task.template.queue
+            queue = task.queue or task.template.queue
+            queues[id(queue)] = queue
         for queue in queues.values():
             machine = queue.machine
             machine.keep(lambda task: not task.is_cancelled)

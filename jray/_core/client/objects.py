@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from jray._core.client.copies import NearCopies, ObjectLost
 from jray._core.client.pump import Waiter
 from jray._core.machine.borrows import Borrows
 from jray._core.refs import ATOM, ERROR, INLINE, PENDING, STORED, UNSEEN, ObjectRef
@@ -54,7 +55,9 @@ class ObjectTable:
         #: borrowed objects whose owner died while we held them
         self._orphaned: set[bytes] = set()
         #: objects freed by hand whose bytes somebody still looks at: they go with their refs
-        self._freed: set[bytes] = set()
+        #: with the node where they are
+        self._freed: dict[bytes, bytes] = {}
+        self.copies = NearCopies(client)
         #: of those that wait for several refs: told of every error
         self.alarms: list[Alarm] = []
         self._borrow_tokens = 0
@@ -90,6 +93,7 @@ class ObjectTable:
         with self._client.lock:
             ref._state, ref._data = STORED, location
             self._client.spiller.stored_locked(ref)
+            self._client.recovery.put_locked(ref)
         return ref
 
     def write_stored(self, ref_id: bytes, serialized: Serialized, owner: int, about: str) -> Location:
@@ -116,24 +120,40 @@ class ObjectTable:
 
     # -- values -----------------------------------------------------------------------------------
 
-    def value(self, ref: ObjectRef[Any]) -> Any:
-        """Return the value of a ref that has one, or raise its error.  Takes no lock."""
+    def value(self, ref: ObjectRef[Any], deadline: float | None = None) -> Any:
+        """Return the value of a ref that has one, or raise its error.
+
+        Takes no lock where the bytes are on this node; else blocks until they are, or until a lost object is there
+        again; GetTimeoutError if that takes longer than until *deadline*.
+        """
         state, data = ref._state, ref._data
         if state == ATOM:
             return data
         if state == INLINE:
             return self._load(ref, data)
-        while state == STORED:
-            _, segment, offset, size, _ = data
-            try:
-                view = self._client.arena.read(segment, offset, size, ref)
-            except OSError:
+        client = self._client
+        while state in (STORED, PENDING):
+            if state == PENDING:
+                client.wait_value(ref, deadline)
+            elif data[0] != client.node_id:
+                try:
+                    copy = self.copies.near(ref, data, deadline)
+                    return self._load(ref, client.arena.read(*copy.here[1:4], copy))
+                except ObjectLost as lost:
+                    client.recovery.lost(ref, data, str(lost))
+            else:
+                _, segment, offset, size, _ = data
+                try:
+                    view = client.arena.read(segment, offset, size, ref)
+                except OSError:
+                    if ref._data is data:
+                        raise
+                # it may have been moved to disk before there was a view to keep it (see `Spiller.on_move`)
                 if ref._data is data:
-                    raise
-            # it may have been moved to disk before there was a view to keep it (see `Spiller.on_move`)
-            if ref._data is data:
-                return self._load(ref, view)
+                    return self._load(ref, view)
             state, data = ref._state, ref._data
+        if state in (INLINE, ATOM):  # a lost object whose task was run again
+            return self.value(ref, deadline)
         raise self.error(ref)
 
     def _load(self, ref: ObjectRef[Any], data: bytes | memoryview) -> Any:
@@ -195,19 +215,25 @@ class ObjectTable:
         viewed = client.arena.viewed()
         with client.lock:
             needed = {id(ref) for task in client.tasks.pending.values() for ref in task.dependencies or ()}
-            gone: list[bytes] = []
+            gone: defaultdict[bytes, list[bytes]] = defaultdict(list)
             for ref in refs:
                 if ref._owner is not None or ref._state not in {ATOM, INLINE, STORED}:
                     continue
                 if ref._state == STORED:
-                    if id(ref) in viewed or id(ref) in needed or ref._id in self._lent:
-                        self._freed.add(ref._id)
+                    is_read = id(ref) in viewed or self.copies.is_in_use(ref)
+                    if is_read or id(ref) in needed or ref._id in self._lent:
+                        self._freed[ref._id] = ref._data.node
                     else:
-                        gone.append(ref._id)
+                        gone[ref._data.node].append(ref._id)
                 ref._nested = None
                 ref._state, ref._data = ERROR, ObjectFreedError(ref._id.hex(), owner_address=client.address)
-            if gone:
-                client.node.tell(messages.FREE, gone)
+            self._tell_freed(gone)
+
+    def _tell_freed(self, freed: Mapping[bytes, list[bytes]]) -> None:
+        """Tell nodes, by their ids, that nobody needs these objects any more."""
+        client = self._client
+        for node_id, ref_ids in freed.items():
+            client.tell_store(node_id, messages.FREE, ref_ids)
 
     # -- refs that travel -------------------------------------------------------------------------
 
@@ -372,7 +398,7 @@ class ObjectTable:
 
     def drain_dropped(self) -> None:
         """Do what the finalizers of refs left to be done."""
-        freed: list[bytes] = []
+        freed: defaultdict[bytes, list[bytes]] = defaultdict(list)
         orphans: list[bytes] = []
         released: dict[str, list[bytes]] = defaultdict(list)
         with self._client.lock:
@@ -384,6 +410,8 @@ class ObjectTable:
                 if known is not None and known() is None:
                     del self._known[ref_id]
                 self._client.spiller.dropped_locked(ref_id)
+                if owner is None:
+                    self._client.recovery.dropped_locked(ref_id)
                 if ref_id in self._orphaned:
                     self._orphaned.discard(ref_id)
                     orphans.append(ref_id)
@@ -393,15 +421,15 @@ class ObjectTable:
                         untold[ref_id] -= 1  # the owner never heard of it
                     else:
                         released[owner].append(ref_id)
-                elif state == STORED or ref_id in self._freed:
-                    self._freed.discard(ref_id)
-                    freed.append(ref_id)
+                elif state == STORED:
+                    freed[data.node].append(ref_id)
+                elif ref_id in self._freed:
+                    freed[self._freed.pop(ref_id)].append(ref_id)
                 if ref_id in self.actor_of:
                     self._client.node.tell(messages.ACTOR_RELEASED, self.actor_of.pop(ref_id))
             if orphans:
                 self._client.node.tell(messages.DROPPED, orphans)
-            if freed:
-                self._client.node.tell(messages.FREE, freed)
+            self._tell_freed(freed)
             if released:
                 self._release_locked(released)
 

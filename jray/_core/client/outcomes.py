@@ -70,6 +70,7 @@ class Outcomes:
                 else:
                     self._finish(peer, task, result)
                     if result[1] != ERROR:
+                        self._client.recovery.made_locked(task)
                         self._ended(task, None)
             if lease is not None:
                 if task is not None and elapsed_us and task.template.timing is timing:

@@ -52,7 +52,7 @@ class PendingTask:
 
     __slots__ = (
         "actor", "dependencies", "ended_s", "error_type", "is_cancelled", "is_solo", "lease", "number", "parent",
-        "payload", "pins", "positions", "refs", "retries_left", "stream", "submitted_s", "template", "unready",
+        "payload", "pins", "positions", "queue", "refs", "retries_left", "stream", "submitted_s", "template", "unready",
     )  # fmt: skip
 
     def __init__(self, number: int, template: Any, payload: Any, retries_left: int, parent: Any) -> None:
@@ -68,6 +68,8 @@ class PendingTask:
         self.positions: tuple[int | str, ...] | None = None
         self.dependencies: list[ObjectRef[Any]] | None = None
         self.pins: Any = None
+        #: where it waits for a worker, if that is not its template's queue but that of the node of its arguments
+        self.queue: OwnerQueue | None = None
         #: how many of `dependencies` have no value yet
         self.unready = 0
         self.lease: Any = None
@@ -91,4 +93,5 @@ class PendingTask:
 
     def strip(self) -> None:
         """Let go of everything that others could miss: from now on this is only a memory."""
+        self.queue = None
         self.refs = self.pins = self.dependencies = self.stream = None

@@ -36,8 +36,8 @@ class Spiller:
         self._stored.pop(ref_id, None)
         self.fixed.discard(ref_id)
 
-    def on_ask(self, round_: int, wanted: int) -> None:
-        """Offer up to *wanted* bytes, the oldest first."""
+    def on_ask(self, node_id: bytes, round_: int, wanted: int) -> None:
+        """Offer up to *wanted* bytes of that node's store, the oldest first."""
         client = self._client
         viewed = client.arena.viewed()
         offers = []
@@ -49,15 +49,17 @@ class Spiller:
                 if ref is None or ref._state != STORED:
                     continue
                 location: Location = ref._data
-                if location.segment < 0 or ref_id in busy or id(ref) in viewed:
+                if location.node != node_id or location.segment < 0 or ref_id in busy or id(ref) in viewed:
                     continue
                 offers.append((ref_id, location.segment, location.offset, location.size))
                 size += location.size
                 if size >= wanted:
                     break
-        client.node.tell(messages.SPILL_OFFER, round_, offers)
+        client.tell_store(node_id, messages.SPILL_OFFER, round_, offers)
 
-    def on_move(self, round_: int, moves: list[tuple[int, bytes, int, int, int, int]]) -> None:
+    def on_move(
+        self, node_id: bytes, round_: int, moves: list[tuple[int, bytes, int, int, int, int]]
+    ) -> None:
         """Say that objects are on disk now, but of those that somebody may read since."""
         client = self._client
         changed: list[tuple[int, ObjectRef[Any], Location, Location]] = []
@@ -69,7 +71,7 @@ class Spiller:
                 if ref is None or ref._state != STORED or ref_id in busy:
                     continue
                 old: Location = ref._data
-                if (old.segment, old.offset) != (segment, offset):
+                if old[:3] != (node_id, segment, offset):
                     continue
                 new = old._replace(segment=-file, offset=file_offset)
                 ref._data = new
@@ -83,7 +85,7 @@ class Spiller:
                     ref._data = old
                 else:
                     taken.append(place)
-        client.node.tell(messages.SPILL_MOVED, round_, taken)
+        client.tell_store(node_id, messages.SPILL_MOVED, round_, taken)
 
     def _busy_locked(self) -> set[bytes]:
         """Return the ids of objects whose place others know."""

@@ -16,7 +16,7 @@ from jray._core.engine import FunctionPlan
 from jray._core.environments import normalize
 from jray._core.options import check_supported
 from jray._core.placement import placement
-from jray._core.refs import ERROR, PENDING, ObjectRef
+from jray._core.refs import ERROR, PENDING, STORED, ObjectRef
 from jray._core.specs import FunctionTemplate
 from jray._core.wire import messages
 
@@ -85,19 +85,22 @@ class TaskSubmitter:
                 task, pack(args, kwargs, client.config.inline_limit_bytes, client.objects.put_serialized)
             )
         result = self.make_refs(task, template.num_returns)
-        machine = template.queue.machine
+        queue = template.queue
         with client.lock:
             self.pending[number] = task
             template.tally.submitted += 1
             if client.loss is not None:
                 client.outcomes.fail(task, client.loss)
                 return result
-            if task.dependencies and not self.wait_for_dependencies(task, client.leasing.ready):
-                return result
+            if task.dependencies:
+                if not self.wait_for_dependencies(task, client.leasing.ready):
+                    return result
+                queue = client.leasing.queue_of(task)
+            machine = queue.machine
             machine.queue.append(task)
-            if not machine.may_have_room and template.queue.asked:
+            if not machine.may_have_room and queue.asked:
                 return result
-        client.leasing.dispatch_shielded(template.queue)
+        client.leasing.dispatch_shielded(queue)
         return result
 
     def attach(self, task: PendingTask, packed: PackedArguments) -> None:
@@ -156,6 +159,8 @@ class TaskSubmitter:
             if ref._state == ERROR:
                 client.outcomes.fail_by_argument(task, ref)
                 return None
+            if ref._state == STORED:  # whoever cannot get its bytes will ask for it by its id
+                client.objects.exported(ref)
             descriptions.append((ref._state, ref._data, ref._id, client.ref_address(ref)))
         payload = task.payload
         if isinstance(payload, ObjectRef):

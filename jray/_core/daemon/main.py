@@ -45,7 +45,7 @@ def main() -> None:
         os.close(log)
         serve(theirs, eager=eager)
     theirs.close()
-    run = importlib.import_module("jray._core.daemon.service").run
+    run = importlib.import_module("jray._core.daemon.start").run
     gc.freeze()
     gc.enable()
     run(settings, ours, zygote, log)

@@ -85,9 +85,9 @@ class HeadService:
     def actor_released(self, actor_id: bytes) -> None:
         self._perform(self.actors.released(actor_id))
 
-    def actor_placed(self, actor_id: bytes, worker_id: bytes) -> bool:
+    def actor_placed(self, actor_id: bytes, worker_id: bytes, node_id: bytes) -> bool:
         """Return whether the actor is still wanted there."""
-        actions = self.actors.placed(actor_id, worker_id)
+        actions = self.actors.placed(actor_id, worker_id, node_id)
         self._perform(actions)
         return not actions
 

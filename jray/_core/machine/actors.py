@@ -60,6 +60,7 @@ class ActorRecord:
     client: int  #: who made it
     state: str = PENDING
     worker_id: bytes | None = None
+    node_id: bytes = b""  #: where that worker is, or was
     address: str = ""
     pid: int = 0
     #: what the instance calls itself, if its class says how
@@ -204,11 +205,11 @@ class Actors:
         record.subscribers.add(client)
         return record.view()
 
-    def placed(self, actor_id: bytes, worker_id: bytes) -> list[Action]:
+    def placed(self, actor_id: bytes, worker_id: bytes, node_id: bytes = b"") -> list[Action]:
         record = self.records[actor_id]
         if record.state == DEAD:
             return [EndActorWorker(worker_id, force=True, reason="the actor was killed")]
-        record.worker_id = worker_id
+        record.worker_id, record.node_id = worker_id, node_id
         record.wanted_end = None
         return []
 

@@ -136,11 +136,12 @@ class Infeasible:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkersFail:
-    """Tell this client that what it wants gets no worker: too many in a row died while they started."""
+    """Tell this client that what it wants gets no worker: too many in a row died while they started at that node."""
 
     client: int
     cell: int
     name: str
+    node_id: bytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -923,7 +924,7 @@ class Leases:
         if node.failed_starts[pool] > MOST_FAILED_STARTS:
             return []
         return [
-            WorkersFail(demand.client, demand.cell, demand.name)
+            WorkersFail(demand.client, demand.cell, demand.name, node.account.node_id)
             for demand in self._demands.values()
             if demand.pool == pool
         ]

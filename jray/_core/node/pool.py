@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -22,8 +22,6 @@ _TAIL_LINES = 20
 #: where the interpreter's own report of a fatal error begins, and how much before it is of interest
 _FATAL = "Fatal Python error"
 _BEFORE_FATAL = 10
-#: exit causes remembered after the fact, for owners that ask late
-_REMEMBERED = 10_000
 _GRACE_S = 5.0
 #: this many zygotes that die within this long mean that the next will, too
 _MOST_ZYGOTES = 3
@@ -73,7 +71,6 @@ class WorkerPool:
         self._take_zygote(zygote)
         self.processes: dict[bytes, WorkerProcess] = {}
         self._by_pid: dict[int, WorkerProcess] = {}
-        self.causes: OrderedDict[bytes, ExitCause] = OrderedDict()
 
     def start(self, worker_id: bytes, settings: dict[str, Any]) -> None:
         """Have a worker forked with these settings; it registers by itself."""
@@ -136,9 +133,6 @@ class WorkerPool:
             detail=detail,
             memory=process.memory,
         )
-        self.causes[process.worker_id] = cause
-        while len(self.causes) > _REMEMBERED:
-            self.causes.popitem(last=False)
         return process.worker_id, cause
 
     # -- the zygote's end -----------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Any
 from jray._core.config import Config
 from jray._core.machine import spilling as machine
 from jray._core.store.arena import Store
-from jray._core.store.ledger import StoreFull
+from jray._core.store.ledger import Block, StoreFull
 from jray._core.store.segment import SegmentError
 from jray._core.store.spill import DiskFull, Place, SpillFiles, layout, write_file
 from jray._core.wire import messages
@@ -37,11 +37,11 @@ _LEAST_PART = 0.25
 class _Waiting:
     """A create that has no room yet."""
 
-    client: int
-    request: int
+    client: int  #: 0: the node itself
     object_id: bytes
     size: int
     deadline_s: float
+    answer: Callable[[tuple[str, Any]], None]
 
 
 class SpillService:
@@ -54,16 +54,16 @@ class SpillService:
         self,
         *,
         config: Config,
+        node_id: bytes,
         store: Store,
         files: SpillFiles,
-        clients: Callable[[], Iterable[int]],
         send: Callable[[int, tuple[Any, ...]], None],
         wake: Callable[[], None],
     ) -> None:
         self._config = config
         self._store = store
         self.files = files
-        self._clients = clients
+        self._node_id = node_id
         self._send = send
         self._wake = wake
         self._machine = machine.Spilling()
@@ -79,12 +79,28 @@ class SpillService:
         #: why nothing could be written the last time
         self._fault: BaseException | None = None
         self.rounds = 0
+        #: drops so many bytes of what nobody needs here, and tells whether there was any
+        self.evict: Callable[[int], bool] = lambda _: False
 
     # -- what clients say -------------------------------------------------------------------------
 
     def create(self, client: int, request: int, object_id: bytes, size: int) -> None:
         """Answer with a block, now or when there is room, or say in time that there will be none."""
-        entry = _Waiting(client, request, object_id, size, time.monotonic() + self._config.store_full_grace_s)
+
+        def answer(found: tuple[str, Any]) -> None:
+            self._send(client, (messages.REPLY, request, False, found))
+
+        self._enqueue(client, object_id, size, answer)
+
+    def reserve(self, object_id: bytes, size: int, answer: Callable[[tuple[str, Any]], None]) -> None:
+        """Do as `create` for the node itself; `answer` gets what a client would."""
+        self._enqueue(0, object_id, size, answer)
+
+    def _enqueue(
+        self, client: int, object_id: bytes, size: int, answer: Callable[[tuple[str, Any]], None]
+    ) -> None:
+        deadline_s = time.monotonic() + self._config.store_full_grace_s
+        entry = _Waiting(client, object_id, size, deadline_s, answer)
         if self._waiting:
             self._waiting.append(entry)  # in turn, or small ones would take what was cleared for a large one
         elif not self._try(entry, is_last=size > self._store.ledger.capacity or not self._config.spills):
@@ -100,6 +116,8 @@ class SpillService:
         if self._config.spills and now >= self._not_before_s:
             self._not_before_s = now + _AGAIN_IN_BACKGROUND_S
             target = (self._config.spill_threshold - _DOWN_BY) * ledger.capacity
+            if self.evict(int(ledger.used - target)) and ledger.used <= target:
+                return
             self._begin(int(ledger.used - target), now)
 
     def freed(self, object_ids: Iterable[bytes]) -> None:
@@ -178,7 +196,7 @@ class SpillService:
         """Answer a create; return False if there is no room and time to wait for it."""
         answer: tuple[str, Any]
         try:
-            answer = ("block", self._store.create(entry.object_id, entry.size, entry.client))
+            answer = ("block", self._create(entry))
         except StoreFull as full:
             if not is_last:
                 return False
@@ -192,21 +210,29 @@ class SpillService:
                 answer = ("failed", f"nothing could be moved to disk: {self._fault}")
         except OSError as error:
             answer = ("failed", f"{type(error).__name__}: {error}")
-        self._send(entry.client, (messages.REPLY, entry.request, False, answer))
+        entry.answer(answer)
         return True
+
+    def _create(self, entry: _Waiting) -> Block:
+        try:
+            return self._store.create(entry.object_id, entry.size, entry.client)
+        except StoreFull:
+            if not self.evict(entry.size):
+                raise
+            return self._store.create(entry.object_id, entry.size, entry.client)
 
     def _begin(self, wanted: int, now: float) -> None:
         self.rounds += 1
         self._fault = None
         self._offers_until_s = now + _OFFER_S
         least = min(_LEAST_BYTES, int(self._store.ledger.capacity * _LEAST_PART))
-        self._perform(self._machine.begin(max(wanted, least), self._clients()))
+        self._perform(self._machine.begin(max(wanted, least), self._store.ledger.owners()))
 
     def _perform(self, actions: list[machine.Action]) -> None:
         for action in actions:
             if isinstance(action, machine.Ask):
                 for client in action.clients:
-                    self._send(client, (messages.SPILL_ASK, action.round, action.wanted))
+                    self._send(client, (messages.SPILL_ASK, self._node_id, action.round, action.wanted))
             elif isinstance(action, machine.Copy):
                 self._copy(action)
             elif isinstance(action, machine.Move):
@@ -214,7 +240,7 @@ class SpillService:
                     (place, *self._chosen[place][:3], self._places[place].file, self._places[place].offset)
                     for place in action.places
                 ]
-                self._send(action.client, (messages.SPILL_MOVE, action.round, moves))
+                self._send(action.client, (messages.SPILL_MOVE, self._node_id, action.round, moves))
             elif isinstance(action, machine.Settle):
                 self._settle(action)
             else:

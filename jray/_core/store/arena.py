@@ -157,6 +157,10 @@ class Store:
                 raise
         return block
 
+    def segment(self, segment: int) -> Segment:
+        """Return a segment, for writing into a block of it.  Raises KeyError if there is none of that number."""
+        return self._files[segment]
+
     def file_of(self, segment: int) -> tuple[str, int]:
         """Return the path and the size of a segment's file.  Raises KeyError if there is none of that number."""
         size = self._files[segment].size

@@ -402,6 +402,15 @@ class Ledger:
             record = record.older
         return None
 
+    def owner_of(self, object_id: bytes) -> int:
+        """Return the client whose death frees the object; 0: nobody's does."""
+        record = self._objects.get(object_id)
+        return 0 if record is None else record.owner
+
+    def owners(self) -> list[int]:
+        """Return the clients that own or write something here."""
+        return [client for client, held in self._held.items() if held and client]
+
     # -- pages and segments ----------------------------------------------------------------------------------
 
     def segment_size(self, segment: int) -> int:

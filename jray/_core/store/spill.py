@@ -149,6 +149,10 @@ class SpillFiles:
         self._objects[object_id] = (place, owner)
         self.used += place.size
 
+    def find(self, object_id: bytes) -> tuple[Place, int] | None:
+        """Return where the object is, and its owner."""
+        return self._objects.get(object_id)
+
     def drop(self, place: Place) -> None:
         """Nobody will read that place."""
         self._needed[place.file] -= 1

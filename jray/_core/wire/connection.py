@@ -177,14 +177,7 @@ class Connection:
 
         Raises ValueError, and sends nothing, if the message has 4 GiB or more.
         """
-        data = pickle.dumps(message, 5)
-        try:
-            frame = len(data).to_bytes(4, "little") + data
-        except OverflowError:
-            raise ValueError(
-                f"A message of {len(data) / 2**30:.1f} GiB cannot be sent, the limit is 4 GiB. Put what is large "
-                "with jray.put() and pass the reference."
-            ) from None
+        frame = _frame(message)
         with self._lock:
             if not self.is_open:
                 return False
@@ -201,6 +194,11 @@ class Connection:
                 self._backlog += memoryview(frame)[sent:]
                 self._reactor.change(self.fd, select.EPOLLIN | select.EPOLLOUT)
         return True
+
+    def hand_over(self, on_message: Handler, on_close: Callable[[Connection], None]) -> None:
+        """Let others handle what arrives from now on; called in the reactor's thread."""
+        self._on_message = on_message
+        self._on_close = on_close
 
     def has_arrived(self) -> bool:
         """Tell whether something has arrived that nobody has read; from any thread."""
@@ -309,6 +307,14 @@ class Connection:
             self._sock.close()
         self._on_close(self)
 
+    def detach(self) -> socket.socket:
+        """Return the socket, blocking, for another use; nobody is told.  For the reactor's thread."""
+        with self._lock:
+            self.is_open = False
+            self._reactor.remove(self.fd)
+        self._sock.setblocking(True)
+        return self._sock
+
     def forget(self) -> None:
         """In a forked child: close its copy of the socket, and tell nobody.
 
@@ -410,6 +416,22 @@ def connect(path: str) -> socket.socket:
         sock.close()
         raise PermissionError(errno.EPERM, "the process that listens there is another user's", path)
     return sock
+
+
+def send_frame(sock: socket.socket, message: Message) -> None:
+    """Send a message on a blocking socket that no `Connection` has."""
+    sock.sendall(_frame(message))
+
+
+def _frame(message: Message) -> bytes:
+    data = pickle.dumps(message, 5)
+    try:
+        return len(data).to_bytes(4, "little") + data
+    except OverflowError:
+        raise ValueError(
+            f"A message of {len(data) / 2**30:.1f} GiB cannot be sent, the limit is 4 GiB. Put what is large "
+            "with jray.put() and pass the reference."
+        ) from None
 
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:

@@ -27,6 +27,7 @@ RELEASE = 22  #: [object id...]: the sender holds one reference less to each
 WANT = 23  #: object id: tell me its value when there is one
 VALUE = 24  #: object id, state, data
 BORROWED = 25  #: token
+LOST = 27  #: object id, Location, why: the bytes that you say are there cannot be had
 CANCEL_OF = 26  #: object id, force, recursive: cancel the task that makes it
 
 # -- client -> node ---------------------------------------------------------------------------------
@@ -60,6 +61,8 @@ CREATE_GROUP = (
 REMOVE_GROUP = 81  #: group id
 ANNOUNCE_ACTOR = 83  #: ActorSpec, some of whose arguments are not there yet: CREATE_ACTOR comes later
 WAIT_GROUP = 82  #: request, group id; answered by REPLY once it is placed (True) or removed (False)
+PULL = 73  #: request, object id, Location on another node: answered by REPLY with the place of a copy here
+DONE_READING = 74  #: [object id...]: the sender reads these copies no more
 DROPPED = 61  #: [object id...]: orphans that this client holds no more
 
 # -- node -> client ---------------------------------------------------------------------------------
@@ -77,12 +80,46 @@ CLIENT_GONE = 58  #: its address and number; answered by HOLDS: what of its obje
 
 REFUSED = 69  #: class number, reason: what it must run on is gone, or never was
 LOW_MEMORY = 67  #: lease number, MemoryReport: that worker is about to be ended
-SPILL_ASK = 65  #: round, bytes: what can go to disk? answered by SPILL_OFFER
-SPILL_MOVE = (
-    66  #: round, [(place, object id, segment, offset, file, offset in it)...]; answered by SPILL_MOVED
+SPILL_ASK = 65  #: node id, round, bytes: what can go to disk? answered by SPILL_OFFER
+SPILL_MOVE = 66  #: node id, round, [(place, object id, segment, offset, file, offset in it)...]; answered by SPILL_MOVED
+
+READY = 75  #: (to the process that started it, if nothing else is said to that) clients may come
+TO_STORE = (
+    72  #: node id, message: what the sender says (FREE, SPILL_OFFER, SPILL_MOVED) is for that node's store
 )
 
+# -- node -> head (jray._core.ports.Head) ------------------------------------------------------------
+NODE_JOIN = 100  #: NodeFacts: a node's first message
+CLIENT_JOINED = 101  #: ClientFacts, request, facts
+CLIENT_LEFT = 102  #: client number
+FROM_CLIENT = 103  #: client number, message
+TO_CLIENT = 104  #: client number, message: for a client of another node
+TO_NODE = 105  #: node id, client number of the sender, message
+WORKERS_EXITED = 106  #: [(worker id, ExitCause)...]
+MEMORY_LOW = 107  #: MemorySample
+NODE_TOLD = 108  #: number, answer
+NODE_ENDS = 109  #: why it leaves
+
+# -- head -> node (jray._core.ports.Node) -------------------------------------------------------------
+NODE_WELCOME = 110  #: first of the numbers of its clients
+CLIENT_WELCOME = 111  #: client number, request, job id, namespace
+DELIVER = 112  #: client number, message
+FROM_AFAR = 113  #: client number of the sender, message
+START_WORKER = 114  #: WorkerOrder
+END_WORKER = 115  #: worker id, reason
+END_FOR_MEMORY = 116  #: worker id, MemoryReport
+WATCH_MEMORY = 117  #: whether workers are in use
+CLIENT_ENDED = 118  #: client number, address, job id
+OTHER_NODE_GONE = 119  #: node id
+ASK_NODE = 120  #: number, question, arguments; answered by NODE_TOLD
+LEAVE = 121  #: why: the node ends
+NODE_THERE = 122  #: node id, address: another node of the cluster
+
+# -- node -> node --------------------------------------------------------------------------------------
+FETCH = 123  #: id of the fetching node, object id, Location: see `jray._core.node.transfers`
+COPY_FREED = 124  #: [object id...]: freed where they are, so that copies are to go; by way of the head
+
 # -- node <-> zygote --------------------------------------------------------------------------------
-FORK = 70  #: worker id, environment, log path
-FORKED = 71  #: worker id, pid
-REAPED = 72  #: pid, wait status
+FORK = 130  #: worker id, environment, log path
+FORKED = 131  #: worker id, pid
+REAPED = 132  #: pid, wait status

@@ -171,6 +171,9 @@ class Executor:
             task = self.current  # it may have come there meanwhile, and not have looked
         if task is not None and task.peer is peer and task.number == number:
             task.is_cancelled = True
+            if not force and not task.is_actor_call:
+                # before its children are, or it would see their cancellation and not its own
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
             if recursive:
                 self.client.tasks.cancel_children(task, force=force)
             if force:
@@ -178,8 +181,6 @@ class Executor:
                 os._exit(1)
             if task.is_actor_call:
                 self.wake_producer(task)
-            else:
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     def _cancel_children(self, peer: Peer, number: int, *, force: bool) -> None:
         task = self.host.running(peer, number)

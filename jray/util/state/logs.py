@@ -1,7 +1,7 @@
 """Owns the reading of the session's log files: which there are, and what a process wrote.
 
 A worker writes four files: what Python code wrote, `.log` and `.stderr`, and what C code and child processes wrote
-to the descriptors behind, `.out` and `.err`.  They are in the session's directory and end with the session.
+to the descriptors behind, `.out` and `.err`.  They are in the directory of their node and end with it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jray._core.refs import current
+from jray.exceptions import RaySystemError
 from jray.util.state.api import require_client
 from jray.util.state.common import DEFAULT_RPC_TIMEOUT
 from jray.util.state.exception import RayStateApiException
@@ -32,18 +33,14 @@ def list_logs(
     node_id: str | None = None,
     node_ip: str | None = None,
     glob_filter: str | None = None,
-    timeout: int = DEFAULT_RPC_TIMEOUT,  # noqa: ARG001 -- the files are of this machine: nothing is waited for
+    timeout: int = DEFAULT_RPC_TIMEOUT,  # noqa: ARG001 -- nodes answer at once, or not at all
 ) -> dict[str, list[str]]:
     """Return the names of the log files that match `glob_filter`, by group: worker_out, worker_err, internal.
 
-    The node need not be given, but if it is it must be one of the cluster: RayStateApiException.
+    Unless a node is given these are of the caller's own; it must be one of the cluster: RayStateApiException.
     """
     client = _client(address)
-    _check_node(client, node_id, node_ip)
-    try:
-        names = sorted(os.listdir(_folder(client)))
-    except FileNotFoundError:  # an engine without processes
-        names = []
+    names = client.cluster.log_names(_node(client, node_id, node_ip))
     groups: dict[str, list[str]] = {}
     for name in names:
         if fnmatch.fnmatchcase(name, glob_filter or "*"):
@@ -100,7 +97,7 @@ def get_log(
     if not (filename or actor_id or task_id or pid or submission_id):
         raise ValueError("Give filename, actor_id or pid: whose log is wanted?")
     client = _client(address)
-    _check_node(client, node_id, node_ip)
+    node = _node(client, node_id, node_ip)
     if submission_id:
         raise NotImplementedError(
             "jray.util.state.get_log(submission_id=...) is not supported by this version."
@@ -108,19 +105,20 @@ def get_log(
     if task_id:
         _refuse_task(client, task_id, attempt_number)
     if filename:
-        paths = [_path(client, filename)]
+        if filename not in client.cluster.log_names(node):
+            raise RayStateApiException(
+                f"There is no log file {filename!r}; jray.util.state.list_logs() tells which are."
+            )
+        names = [filename]
     else:
-        stem = _stem(_worker_of_actor(client, actor_id) if actor_id else _worker("pid", pid, client))
-        paths = [f"{_folder(client)}/{stem}{ending}" for ending in _ENDINGS[suffix]]
-    pieces = _pieces(client, paths, tail, (_interval or _FOLLOW_S) if follow else None)
+        worker = _worker_of_actor(client, actor_id) if actor_id else _worker("pid", pid, client)
+        node = worker["node_id"]
+        names = [f"{_stem(worker)}{ending}" for ending in _ENDINGS[suffix]]
+    pieces = _pieces(client, node, names, tail, (_interval or _FOLLOW_S) if follow else None)
     return _decoded(pieces, encoding, errors, without_ansi=filter_ansi_code)
 
 
 # -- which files ------------------------------------------------------------------------------------------
-
-
-def _folder(client: Any) -> str:
-    return f"{client.whereabouts().session_dir}/logs"
 
 
 def _client(address: str | None) -> Any:
@@ -132,22 +130,20 @@ def _client(address: str | None) -> Any:
     return client
 
 
-def _check_node(client: Any, node_id: str | None, node_ip: str | None) -> None:
+def _node(client: Any, node_id: str | None, node_ip: str | None) -> str:
+    """Return the id of the node that is meant: the one given, or the caller's own."""
     if node_id and node_ip:
         raise ValueError(f"Give node_id={node_id!r} or node_ip={node_ip!r}, not both.")
+    own: str = client.whereabouts().node_id.hex()
     for column, wanted in (("node_id", node_id), ("node_ip", node_ip)):
-        if wanted and not client.cluster.rows("nodes", filters=((column, "=", wanted),)).rows:
-            raise RayStateApiException(f"No node of this cluster has {column} {wanted!r}.")
-
-
-def _path(client: Any, filename: str) -> str:
-    folder = _folder(client)
-    path = os.path.realpath(f"{folder}/{filename}")
-    if not path.startswith(f"{os.path.realpath(folder)}/") or not os.path.isfile(path):
-        raise RayStateApiException(
-            f"There is no log file {filename!r}; jray.util.state.list_logs() tells which are."
-        )
-    return path
+        if wanted:
+            found = [
+                row["node_id"] for row in client.cluster.rows("nodes", filters=((column, "=", wanted),)).rows
+            ]
+            if not found:
+                raise RayStateApiException(f"No node of this cluster has {column} {wanted!r}.")
+            return own if own in found else str(found[0])
+    return own
 
 
 def _refuse_task(client: Any, task_id: str, attempt_number: int) -> None:
@@ -191,31 +187,28 @@ def _stem(worker: dict[str, Any]) -> str:
 # -- what is in them --------------------------------------------------------------------------------------
 
 
-def _pieces(client: Any, paths: list[str], tail: int, interval_s: float | None) -> Iterator[bytes]:
+def _pieces(client: Any, node: str, names: list[str], tail: int, interval_s: float | None) -> Iterator[bytes]:
     """Yield what the files hold, one after the other, then what is added, if there is an interval."""
-    positions = dict.fromkeys(paths, 0)
-    piece = b"".join(_new(positions))
+    positions = dict.fromkeys(names, 0)
+    piece = b"".join(_new(client, node, positions))
     if tail >= 0:
         piece = b"".join(piece.splitlines(keepends=True)[-tail:] if tail else [])
     if piece:
         yield piece
     while interval_s is not None and current.client is client:
         time.sleep(interval_s)
-        yield from _new(positions)
+        yield from _new(client, node, positions)
 
 
-def _new(positions: dict[str, int]) -> Iterator[bytes]:
+def _new(client: Any, node: str, positions: dict[str, int]) -> Iterator[bytes]:
     """Yield what was added to each file, and move its position."""
-    for path, position in positions.items():
+    for name, start in list(positions.items()):
         try:
-            with open(path, "rb") as file:
-                file.seek(position)
-                piece = file.read()
-        except FileNotFoundError:  # a worker that has not come so far, or a session that has ended
-            continue
-        positions[path] = position + len(piece)
-        if piece:
-            yield piece
+            while piece := client.cluster.log_piece(node, name, start):
+                start = positions[name] = start + len(piece)  # noqa: PLW2901 -- the place moves on
+                yield piece
+        except RaySystemError:  # the session has ended
+            return
 
 
 def _decoded(
