@@ -27,7 +27,7 @@ Made by `python tools/differences_page.py` from `tests/behaviour/differences.py`
 """
 #: options of Ray's that are taken and change nothing, for what they ask for is so, or is nowhere to be found here
 _WITHOUT_EFFECT = {
-    "jray.wait(fetch_local=...)": "what exists on any node is ready, and `get` fetches it; on a Ray cluster it has Ray's meaning",
+    "jray.wait(fetch_local=...)": "what exists on any node is ready; on a Ray cluster it has Ray's meaning",
     "jray.shutdown(wait_for_processes=...)": "it always waits",
     "jray.init(_redis_password=..., _redis_username=..., _skip_env_hook=...)": "there is no such service, and no hook",
     "JobConfig(_disable_job_level_lineage_reconstruction=...)": "what a lost node held is made again where it can be",
