@@ -110,6 +110,10 @@ class ActorMeta:
         )  # fmt: skip
 
 
+def is_dunder(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
+
+
 def _methods_of(cls: type) -> dict[str, MethodMeta]:
     found: dict[str, MethodMeta] = {}
     for name in dir(cls):
@@ -238,6 +242,8 @@ def _make(
     methods, is_async = traits
     options.check_at_submit(is_async=is_async)
     client = current.client or current.require()
+    if options.lifetime is None and client.default_actor_lifetime == "detached":
+        options = dataclasses.replace(options, lifetime="detached")
     constructor = cls.__init__ if cls.__init__ is not object.__init__ else None  # type: ignore[misc]
     shape = (
         CallShape.of(constructor, drop_first=True) if constructor is not None else CallShape("__init__", ())
@@ -380,6 +386,8 @@ class ActorHandle:
         return self._jray_client.actors.prepare(self._jray_actor, plan)
 
     def __getattr__(self, name: str) -> Any:
+        if is_dunder(name) and (meta := self._jray_meta.methods.get(name)) is not None:
+            return ActorMethod(self, meta)
         if _SPECIAL.fullmatch(name):
             return ActorMethod(self, MethodMeta(name, MethodOptions(), _ANY_SHAPE, is_generator=False))
         raise AttributeError(f"'{self._jray_meta.class_name}' actor has no method or attribute '{name}'")
@@ -415,8 +423,8 @@ def _handle_class(meta: ActorMeta) -> type[ActorHandle]:
     """Return ActorHandle with a descriptor for each method."""
     namespace: dict[str, Any] = {"__slots__": (), "__module__": "jray.actor"}
     for name, method_meta in meta.methods.items():
-        # dunder names would change what the handle itself is, except those that say nothing about it
-        if not (name.startswith("__") and name.endswith("__")) or name == "__call__":
+        # `len(handle)` is no call of the actor's: such names are found by `__getattr__`, which only `handle.__len__` asks
+        if not is_dunder(name) or name == "__call__":
             namespace[name] = _MethodDescriptor(method_meta)
     return type("ActorHandle", (ActorHandle,), namespace)
 

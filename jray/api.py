@@ -167,7 +167,7 @@ def wait(
     """Return (ready, others) once `num_returns` are ready, or `timeout` seconds have passed.
 
     Both lists keep the order of *refs*; at most `num_returns` are in the first.  A failed task is ready.  On a Ray
-    cluster `fetch_local` says whether ready means here, or anywhere; on one machine everything is here.
+    cluster `fetch_local` says whether ready means here, or anywhere; otherwise anywhere, from where `get` fetches it.
     """
     client = current.client or _client_of(refs)
     if isinstance(refs, ObjectRef):
@@ -241,5 +241,8 @@ def available_resources() -> dict[str, float]:
 
 
 def get_gpu_ids() -> list[Any]:
-    """Return the ids of the GPUs assigned to the task or actor that asks."""
-    return [int(gpu) if gpu.isdigit() else gpu for gpu in _client().whereabouts().gpu_ids]
+    """Return the ids of the GPUs assigned to the task or actor that asks.
+
+    Numbers from 0 on, or entries of CUDA_VISIBLE_DEVICES, as text, where the worker began with that variable.
+    """
+    return list(_client().whereabouts().gpu_ids)

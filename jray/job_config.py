@@ -20,7 +20,8 @@ class JobConfig:
         runtime_env: the job's, as in `jray.init`.
         metadata: text by name, shown with the job.
         ray_namespace: the job's namespace.
-        default_actor_lifetime: "non_detached"; "detached" is refused: ask for it with each actor.
+        default_actor_lifetime: of the job's actors that name none: "non_detached", or "detached": they live on
+            without handles and after the job, also those that the job's tasks make.
 
     Raises TypeError, ValueError or NotImplementedError for a wrong value.
     """
@@ -79,16 +80,11 @@ class JobConfig:
         self.ray_namespace = ray_namespace
 
     def set_default_actor_lifetime(self, default_actor_lifetime: str) -> None:
-        """Refuse a lifetime other than "non_detached"."""
         if default_actor_lifetime not in _LIFETIMES:
             raise ValueError(
                 f"Default actor lifetime must be one of {_LIFETIMES}, not {default_actor_lifetime!r}."
             )
-        if default_actor_lifetime == "detached":
-            raise NotImplementedError(
-                "default_actor_lifetime='detached' is not supported by this version of jray. Give the actors that "
-                "are to outlive the job the option lifetime='detached'."
-            )
+        self._default_actor_lifetime = default_actor_lifetime
 
     @classmethod
     def from_json(cls, job_config_json: Mapping[str, Any]) -> JobConfig:

@@ -108,7 +108,7 @@ class RuntimeContext:
 
     def get_accelerator_ids(self) -> dict[str, list[str]]:
         """Return the ids of the accelerators assigned to this worker, by kind."""
-        return {"GPU": list(self._here().gpu_ids)}
+        return {"GPU": [str(gpu_id) for gpu_id in self._here().gpu_ids]}
 
     @property
     def current_placement_group_id(self) -> PlacementGroupID:

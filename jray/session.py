@@ -249,6 +249,7 @@ def init(
             log_to_driver=wants_log_to_driver() if log_to_driver is None else log_to_driver,
             node_name=_node_name,
             metadata=job.metadata,
+            default_actor_lifetime=job._default_actor_lifetime,
             search_path=(*job.code_search_path, *job._py_driver_sys_path),
             logging=None if of_workers is None else of_workers.to_dict(),
             include_dashboard=include_dashboard,

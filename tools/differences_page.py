@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
+from jray import session  # noqa: E402 -- found by the line above
 from tests.behaviour.differences import DIFFERENCES, Difference  # noqa: E402 -- found by the line above
 
 PAGE = ROOT / "docs" / "differences-from-ray.md"
@@ -23,6 +24,22 @@ _HEAD = """\
 
 On purpose, and each held by a test in `tests/behaviour`, whose other tests run on jray and on Ray 2.60 alike.
 Made by `python tools/differences_page.py` from `tests/behaviour/differences.py`.
+"""
+#: options of Ray's that are taken and change nothing, for what they ask for is so, or is nowhere to be found here
+_WITHOUT_EFFECT = {
+    "jray.wait(fetch_local=...)": "what exists on any node is ready; on a Ray cluster it has Ray's meaning",
+    "jray.shutdown(wait_for_processes=...)": "it always waits",
+    "jray.init(_redis_password=..., _redis_username=..., _skip_env_hook=...)": "there is no such service, and no hook",
+    "JobConfig(_disable_job_level_lineage_reconstruction=...)": "what a lost node held is made again where it can be",
+    "list_logs(timeout=...), get_log(timeout=...)": "nodes answer at once, or not at all",
+    "ray.autoscaler.sdk.request_resources(...), under jray.compat": "a hint, with nobody to follow it",
+}
+_MIDDLE = """\
+
+## Options without an effect
+
+What jray takes from Ray's signatures is carried out or refused by name, but for these. `jray.init` warns of those
+that it is given in vain:
 """
 #: what `tests/notebook` holds, for Ray has no word of its own there
 _TAIL = """\
@@ -43,17 +60,20 @@ Held by tests in `tests/notebook`.
 
 def make(differences: Sequence[Difference]) -> str:
     """Return the page's text."""
-    entries = [
+    entries = [f"**{difference.title}**: {difference.reason}" for difference in differences]
+    warned = [f"`{name}`: {why}" for name, (_, why) in session._WITHOUT_EFFECT.items()]
+    silent = [f"`{name}`: {why}" for name, why in _WITHOUT_EFFECT.items()]
+    between = "\nThe others go without saying:\n"
+    return "\n".join([_HEAD, *_items(entries), _MIDDLE, *_items(warned), between, *_items(silent), _TAIL])
+
+
+def _items(texts: Iterable[str]) -> list[str]:
+    return [
         textwrap.fill(
-            f"- **{difference.title}**: {difference.reason}.",
-            _WIDTH,
-            subsequent_indent="  ",
-            break_long_words=False,
-            break_on_hyphens=False,
+            f"- {text}.", _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
         )
-        for difference in differences
+        for text in texts
     ]
-    return "\n".join([_HEAD, *entries, _TAIL])
 
 
 if __name__ == "__main__":

@@ -9,10 +9,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 _ROOT = Path("/")
+
+#: which GPUs a process may use, and in which order: numbers or names
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 
 # cgroup v1 says "no limit" with the largest multiple of a page that 63 bits hold; nothing real comes near.
 _NO_LIMIT_BYTES = 2**60
@@ -95,7 +98,7 @@ def detect_gpu_ids(*, root: Path = _ROOT, environ: Mapping[str, str] = os.enviro
     count = sum(1 for name in names if re.fullmatch(r"nvidia\d+", name))
     if not count:
         return []
-    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    visible = environ.get(VISIBLE_GPUS)
     if visible is None:
         return [str(index) for index in range(count)]
     ids: list[str] = []
@@ -118,16 +121,44 @@ def gpu_ids_for(num_gpus: int, *, environ: Mapping[str, str] = os.environ) -> li
     Raises:
         ValueError: CUDA_VISIBLE_DEVICES is set and lists fewer than *num_gpus*.
     """
-    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    visible = environ.get(VISIBLE_GPUS)
     if visible is None:
         return [str(index) for index in range(num_gpus)]
-    ids = [entry.strip() for entry in visible.split(",") if entry.strip()]
+    ids = _entries(visible)
     if num_gpus > len(ids):
         raise ValueError(
             f"num_gpus={num_gpus} is more than the {len(ids)} GPUs that "
-            f"CUDA_VISIBLE_DEVICES={visible!r} lists. Ask for fewer, or unset the variable."
+            f"{VISIBLE_GPUS}={visible!r} lists. Ask for fewer, or unset the variable."
         )
     return ids[:num_gpus]
+
+
+def gpus_as_seen(
+    gpu_ids: Sequence[str], *, nodes_list: str | None, own_list: str | None
+) -> list[int] | list[str]:
+    """Return the GPUs of a worker as its code is to see them.
+
+    Numbers, or entries of *own_list*, the CUDA_VISIBLE_DEVICES that the worker began with; None: it had none.  Where
+    that is another than *nodes_list*, from which the node has its ids, an entry stands for the node's GPU of the same
+    position, and all of them are given where one is missing (Ray's rule).
+    """
+    if own_list is None:
+        return [int(gpu_id) for gpu_id in gpu_ids]
+    if own_list == nodes_list:
+        return list(gpu_ids)
+    nodes = None if nodes_list is None else _entries(nodes_list)
+    positions = [int(gpu_id) if nodes is None else nodes.index(gpu_id) for gpu_id in gpu_ids]
+    own = _entries(own_list)
+    return [own[position] for position in positions] if max(positions, default=-1) < len(own) else own
+
+
+def _entries(devices: str) -> list[str]:
+    return [entry.strip() for entry in devices.split(",") if entry.strip()]
+
+
+def sets_visible_gpus(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a worker's GPUs are put into `VISIBLE_GPUS`, as they are unless the user keeps that variable."""
+    return environ.get("RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES", "") in {"", "0"}
 
 
 def _is_uuid(gpu_id: str) -> bool:

@@ -89,7 +89,7 @@ class Whereabouts:
     address: str  #: of the head
     runtime_env: dict[str, Any]
     resources: dict[str, float]  #: assigned to the worker
-    gpu_ids: tuple[str, ...]
+    gpu_ids: tuple[int | str, ...]  #: text where the user's CUDA_VISIBLE_DEVICES names them
     task_id: bytes | None = None
     task_name: str | None = None
     function_name: str | None = None
@@ -285,6 +285,9 @@ class GroupPlan:
     strategy: str
     name: str  #: "": it has none
     is_detached: bool
+    #: for each bundle labels of its node, and conditions; empty: any node
+    label_selectors: Sequence[Mapping[str, str]] = ()
+    preferred: bytes = b""  #: id of the node where all go if they fit, with STRICT_PACK
 
 
 class Groups(Protocol):
@@ -365,6 +368,8 @@ class StartOptions:
     node_name: str | None = None
     spill_dir: str | None = None  #: where objects of a full store go
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)  #: of the job
+    #: of the job's actors that name none: "detached" or "non_detached"
+    default_actor_lifetime: str = "non_detached"
     search_path: Sequence[str] = ()  #: directories that come first on the workers' sys.path
     logging: Mapping[str, Any] | None = None  #: for the workers: fields of `LoggingConfig`
     include_dashboard: bool | None = None  #: for a Ray that is started here
@@ -407,6 +412,8 @@ class Engine(Protocol):
     node_id: bytes
     namespace: str
     runtime_env: Environment
+    #: of actors made here that name none; "non_detached" too where the engine sees to it itself
+    default_actor_lifetime: str
     shows_output: bool
     #: whether code of this process may run in a placement group that the engine wants to be told of
     is_in_group: bool

@@ -41,7 +41,7 @@ def placement(
     """Return where *name*, with these options, may run.
 
     Raises ValueError for a bundle that its placement group has not, and for what fits in no bundle of it, TypeError
-    for what is no placement group, NotImplementedError for a strategy that jray does not know.
+    for what is no placement group, NotImplementedError for a strategy that jray does not know or cannot follow.
     """
     strategy = options.scheduling_strategy
     if not isinstance(strategy, PlacementGroupSchedulingStrategy):
@@ -129,6 +129,11 @@ def _check_shape(options: TaskOptions | ActorOptions, name: str, bundles: Bundle
 def _without_group(options: TaskOptions | ActorOptions) -> Where:
     strategy = options.scheduling_strategy
     if isinstance(strategy, NodeAffinitySchedulingStrategy):
+        if strategy._spill_on_unavailable or strategy._fail_on_unavailable:
+            raise NotImplementedError(
+                "_spill_on_unavailable and _fail_on_unavailable are not supported: what is to run on a node that is "
+                "busy waits for it. Leave them out, and cancel what waits too long."
+            )
         return Where(node_id=bytes.fromhex(strategy.node_id), is_soft=strategy.soft)
     hard = selector_rules(options.label_selector)
     fallbacks = tuple(selector_rules(entry["label_selector"]) for entry in options.fallback_strategy or ())

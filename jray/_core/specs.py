@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from jray._core.strategies import ANYWHERE, Where
+from jray._core.strategies import ANYWHERE, LabelRule, Where
 
 
 def _gib(size: int) -> str:
@@ -154,9 +154,10 @@ class GroupSpec:
     strategy: str
     job: bytes
     is_detached: bool
-    keeper: bytes = (
-        b""  #: the detached actor that made it, with whose death it goes; else it goes with its job
-    )
+    #: the detached actor that made it, with whose death it goes; else it goes with its job
+    keeper: bytes = b""
+    rules: tuple[tuple[LabelRule, ...], ...] = ()  #: for each bundle, of which node it is; empty: of any
+    preferred: bytes = b""  #: id of the node where all go if they fit, with STRICT_PACK
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from jray._core.engine import GroupPlan
 from jray._core.ids import NodeID, PlacementGroupID
 from jray._core.refs import ObjectRef, current
-from jray._core.strategies import PlacementGroupSchedulingStrategy
+from jray._core.strategies import PlacementGroupSchedulingStrategy, selector_problem
 from jray.api import put, remote
 
 Strategy = Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"]
@@ -92,9 +92,10 @@ def placement_group(
     A bundle is on one node.  "PACK", the default, puts all on as few nodes as possible, "SPREAD" on as many;
     "STRICT_PACK" and "STRICT_SPREAD" wait until one node has room for all, or each has a node of its own.  The group
     is removed when its job ends, or the detached actor that made it dies; one with lifetime="detached" never is.
+    `bundle_label_selector` says for each bundle which labels its node has, as `label_selector` does for a task.
 
-    Raises ValueError for bundles, strategies and lifetimes that cannot be, RaySystemError if there is a group of that
-    name in the namespace, NotImplementedError for nodes chosen by label.
+    Raises ValueError for bundles, strategies, selectors and lifetimes that cannot be, RaySystemError if there is a
+    group of that name in the namespace, NotImplementedError for a topology of more than nodes.
     """
     if topology_strategy is not None:
         if strategy is not None:
@@ -112,14 +113,7 @@ def placement_group(
     _check_target(_soft_target_node_id, chosen)
     _check_bundles(bundles)
     if bundle_label_selector is not None:
-        if len(bundle_label_selector) != len(bundles):
-            raise ValueError(
-                f"Invalid bundle label selector {bundle_label_selector}. "
-                "The length of `bundle_label_selector` should equal the length of `bundles`."
-            )
-        raise NotImplementedError(
-            "jray places bundles by their resources alone: bundle_label_selector has no effect."
-        )
+        _check_selectors(bundle_label_selector, len(bundles))
     if lifetime not in {None, "detached"}:
         raise ValueError(
             f"Placement group `lifetime` argument must be either `None` or 'detached'. Got {lifetime}."
@@ -127,7 +121,16 @@ def placement_group(
     if not isinstance(name, str):
         raise TypeError(f"The name of a placement group must be a string, not {name!r}.")
     client = current.client or current.require()  # which may start a cluster: not for a call that is wrong
-    group_id = client.groups.create(GroupPlan(bundles, chosen, name, is_detached=lifetime == "detached"))
+    group_id = client.groups.create(
+        GroupPlan(
+            bundles,
+            chosen,
+            name,
+            is_detached=lifetime == "detached",
+            label_selectors=bundle_label_selector or (),
+            preferred=bytes.fromhex(_soft_target_node_id or ""),
+        )
+    )
     specs = [{resource: float(quantity) for resource, quantity in bundle.items()} for bundle in bundles]
     return PlacementGroup(PlacementGroupID(group_id), specs)
 
@@ -177,6 +180,28 @@ def _check_bundles(bundles: Any) -> None:
                 DeprecationWarning,
                 stacklevel=3,
             )
+
+
+def _check_selectors(selectors: Any, count: int) -> None:
+    if not isinstance(selectors, list):
+        raise ValueError(  # noqa: TRY004 -- the class is Ray's
+            f"Placement group bundle_label_selector must be a list, got {type(selectors)}."
+        )
+    if len(selectors) != count:
+        raise ValueError(
+            f"Invalid bundle label selector {selectors}. "
+            "The length of `bundle_label_selector` should equal the length of `bundles`."
+        )
+    for selector in selectors:
+        if not isinstance(selector, dict) or not all(
+            isinstance(text, str) for entry in selector.items() for text in entry
+        ):
+            raise ValueError(
+                f"Bundle label selector must be a list of dictionaries of text, but {selector!r} is in it. "
+                'For example: `[{"ray.io/market-type": "spot"}, {"zone": "!in(a,b)"}]`.'
+            )
+        if problem := selector_problem(selector):
+            raise ValueError(f"Invalid label selector provided in bundle_label_selector list. {problem}")
 
 
 def _is_bundle(bundle: Any) -> bool:

@@ -46,6 +46,7 @@ cloudpickle.register_pickle_by_value(support)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    support.be_interruptible()
     for line in (
         "sentences(*numbers): the numbered sentences of the semantics that the test holds",
         "only(engine, reason): the test is about something that this engine alone has",
@@ -75,7 +76,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             # Ray takes seconds to start, and many more on a machine that is busy.  A signal would not do:
             # what its handler raises doesn't come through a `get` that is stuck.
             limit = item.get_closest_marker("timeout")
-            seconds = 120 if limit is None else max(120, limit.args[0])
+            seconds = max(300, 0 if limit is None else limit.args[0])
             item.add_marker(pytest.mark.timeout(seconds, method="thread"), append=False)
     if engine.ON_RAY:
         # Starting Ray is what takes the time, so those that take the shared cluster down come last.

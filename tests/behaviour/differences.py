@@ -98,6 +98,10 @@ pool_initializers_set_globals = _difference(
     "What a pool's initializer sets with `global` is seen by the functions that run there",
     "also in a notebook, where Ray gives each function a copy of the globals as they are in the driver",
 )
+pool_callbacks_get_lists_in_order = _difference(
+    "The callback of a pool's map gets the results in the order of the items",
+    "as multiprocessing's does; Ray hands them over as they came",
+)
 pool_results_outlive_close = _difference(
     "close() lets imap finish",
     "as multiprocessing does; in Ray the workers end with what was submitted, and the rest are errors",

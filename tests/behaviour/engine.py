@@ -6,13 +6,15 @@ name `jray` stands for Ray's package in this process, submodules too, so that on
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 ENGINE = os.environ.get("JRAY_TEST_ENGINE", "jray")
 ON_RAY = ENGINE == "ray"
@@ -20,6 +22,8 @@ ON_INLINE = ENGINE == "inline"
 #: what tests may mean by an engine when they name it: the inline engine is jray too
 NAMES = {"jray", "inline"} if ON_INLINE else {ENGINE}
 
+#: how often Ray may try to start, on a machine that is busy
+_STARTS = 4
 # Ray is to be quick, quiet and reachable by nobody but the test; none of this touches its semantics.
 _RAY_ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
@@ -54,4 +58,23 @@ def install() -> None:
     for name, value in _RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     sys.meta_path.insert(0, _AliasFinder())
-    sys.modules["jray"] = importlib.import_module("ray")
+    ray: Any = importlib.import_module("ray")
+    ray.init = _patient(ray.init, ray.shutdown)
+    sys.modules["jray"] = ray
+
+
+def _patient(init: Callable[..., Any], shutdown: Callable[[], None]) -> Callable[..., Any]:
+    """Return an `init` that tries again where the 30 s are over that Ray gives a node to start."""
+
+    @functools.wraps(init)
+    def start(*args: Any, **options: Any) -> Any:
+        for _ in range(_STARTS - 1):
+            try:
+                return init(*args, **options)
+            except Exception as error:
+                if "timed out during startup" not in str(error):
+                    raise
+                shutdown()
+        return init(*args, **options)
+
+    return start

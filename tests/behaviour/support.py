@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 #: Seconds a condition may take.  It costs nothing when things go well.
 PATIENCE_S = 30.0
+#: Seconds a process may take that starts a cluster, and all that it does there: Ray needs many on a busy machine.
+START_S = 240.0
 #: Seconds between two looks.
 _TICK_S = 0.005
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +39,15 @@ _PRELUDE = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     "from tests.behaviour import engine; engine.install()\n"
 )
+
+
+def be_interruptible() -> None:
+    """Take SIGINT as Python does, also where a shell started this process in the background, with it ignored.
+
+    What this process starts inherits that, and Ray's workers, for one, are not cancelled then.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def wait_until(
@@ -167,13 +178,13 @@ class Driver:
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
-    def finish(self, timeout: float = 60.0) -> str:
+    def finish(self, timeout: float = START_S) -> str:
         """Wait for a good end and return what it printed; AssertionError with its output for a bad one."""
         out, err = self.process.communicate(timeout=timeout)
         assert self.process.returncode == 0, f"exit {self.process.returncode}\n{out}\n{err}"
         return out
 
-    def end(self, timeout: float = 60.0) -> tuple[int, str, str]:
+    def end(self, timeout: float = START_S) -> tuple[int, str, str]:
         """Wait for the end, good or bad: (exit code, stdout, stderr)."""
         out, err = self.process.communicate(timeout=timeout)
         return self.process.returncode, out, err

@@ -518,6 +518,35 @@ def test_inheritance_works() -> None:
     assert jray.get(derived.__call__.remote(4)) == 8
 
 
+def test_methods_with_special_names_can_be_called() -> None:
+    """By `handle.__len__.remote()` and the like, also with a handle that was found by name; the handle has no length."""
+
+    @jray.remote
+    class Box:
+        def __init__(self) -> None:
+            self.items = {"a": 1}
+
+        def __len__(self) -> int:
+            return len(self.items)
+
+        def __getitem__(self, name: str) -> int:
+            return self.items[name]
+
+        def __setitem__(self, name: str, value: int) -> None:
+            self.items[name] = value
+
+    made = Box.options(name="special").remote()
+    for box in (made, jray.get_actor("special")):
+        jray.get(box.__setitem__.remote("b", 2))
+        assert jray.get([box.__len__.remote(), box.__getitem__.remote("b")]) == [2, 2]
+        with pytest.raises(KeyError, match="c"):
+            jray.get(box.__getitem__.remote("c"))
+        with pytest.raises(TypeError):
+            len(box)
+        with pytest.raises(AttributeError, match="__contains__"):
+            _ = box.__contains__
+
+
 @pytest.mark.sentences("S111")
 def test_a_dataclass_can_be_an_actor() -> None:
     """The generated `__init__` takes the arguments."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jray
-from tests.behaviour.support import Bench
+from tests.behaviour.support import Bench, Gate, Tally, wait_until
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -253,6 +253,62 @@ def test_a_failed_argument_of_a_constructor_kills_the_actor() -> None:
 
     with pytest.raises(jray.exceptions.RayActorError):
         jray.get(Keeper.remote(fail.remote()).ping.remote())
+
+
+@jray.remote(num_cpus=0)
+class Patient:
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def get(self) -> Any:
+        return self.value
+
+
+@jray.remote(num_cpus=0)
+def wait_at(gate: Gate) -> str:
+    gate.wait(60)
+    return "came"
+
+
+@pytest.mark.sentences("S28", "S89")
+def test_an_actor_can_be_called_by_others_before_its_arguments_are_there(bench: Bench) -> None:
+    """A task that got its handle waits for its answer."""
+
+    @jray.remote
+    def use(actor: Any, here: Tally) -> Any:
+        ref = actor.get.remote()
+        here.add()
+        return jray.get(ref)
+
+    here = bench.tally()
+    used = use.remote(Patient.remote(wait_at.remote(bench.gate())), here)
+    here.wait_for(1)
+    bench.gate().open()
+    assert jray.get(used, timeout=60) == "came"
+
+
+@pytest.mark.sentences("S96", "S97", "S103")
+def test_an_actor_can_be_ended_before_its_arguments_are_there(bench: Bench) -> None:
+    """By `kill`, and by letting its last handle go: its name is free then, and it is never made."""
+    came = wait_at.remote(bench.gate())
+    killed = Patient.options(name="killed too early").remote(came)
+    let_go = Patient.options(name="let go too early").remote(came)
+    jray.kill(killed)
+    with pytest.raises(jray.exceptions.RayActorError):
+        jray.get(killed.get.remote(), timeout=60)
+    del let_go
+
+    def is_free(name: str) -> bool:
+        try:
+            jray.get_actor(name)
+        except ValueError:
+            return True
+        return False
+
+    for name in ("killed too early", "let go too early"):
+        wait_until(lambda name=name: is_free(name))  # type: ignore[misc]
+    bench.gate().open()
+    assert jray.get(came) == "came"
 
 
 @pytest.mark.sentences("S26")

@@ -30,6 +30,103 @@ def echo(value: Any) -> Any:
     return value
 
 
+@jray.remote
+class Sync:
+    def hold(self, gate: Gate, here: Tally) -> str:
+        here.add()
+        gate.wait(60)
+        return "held"
+
+    def watch(self, here: Tally) -> str:
+        here.add()
+        wait_until(lambda: jray.get_runtime_context().is_canceled(), 60)
+        return "saw it"
+
+    def linger(self) -> str:
+        """Go on for a while, or until it is told that it is cancelled."""
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: jray.get_runtime_context().is_canceled(), 5)
+        return "lingered"
+
+    def call(self, gate: Gate, notes: Tally) -> None:
+        jray.get(child.remote(gate, notes))
+
+    def ping(self) -> int:
+        return 1
+
+
+@jray.remote
+class Async:
+    async def hold(self, here: Tally, cancelled: Gate) -> None:
+        here.add()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.open()
+            raise
+
+    async def endless(self, here: Tally) -> AsyncIterator[int]:
+        yield 1
+        yield 2
+        here.add()
+        await asyncio.sleep(60)
+        yield 3
+
+    async def ping(self) -> int:
+        return 1
+
+
+@jray.remote
+def endless(gate: Gate, here: Tally) -> Iterator[int]:
+    yield 1
+    yield 2
+    here.add()
+    gate.wait(60)
+    yield 3
+
+
+@jray.remote
+def child(gate: Gate, notes: Tally) -> None:
+    try:
+        notes.add("here")  # the interrupt may come as early as here
+        gate.wait(60)
+    except KeyboardInterrupt:
+        notes.add("interrupted")
+        raise
+    notes.add("finished")
+
+
+@jray.remote
+def parent(gate: Gate, notes: Tally) -> None:
+    jray.get(child.remote(gate, notes))
+
+
+def check_cancelled(ref: Any) -> None:
+    with pytest.raises(TaskCancelledError):
+        jray.get(ref, timeout=60)
+
+
+def cancel(ref: Any, **options: bool) -> None:
+    """Cancel, and see that it is so."""
+    jray.cancel(ref, **options)
+    check_cancelled(ref)
+
+
+def cancel_running(ref: Any, here: Tally, **options: bool) -> None:
+    """Cancel what says in *here* that it runs."""
+    here.wait_for(1)
+    cancel(ref, **options)
+
+
+def check_all_free(here: Tally) -> None:
+    """See that all CPUs can be had, and that what was cancelled did not run a second time."""
+    assert jray.get([echo.remote(n) for n in range(4)]) == [0, 1, 2, 3]
+    assert here.count() == 1
+
+
+# -- tasks --------------------------------------------------------------------------------------------
+
+
 @pytest.mark.sentences("S112", "S113")
 def test_a_pending_task_is_removed(bench: Bench) -> None:
     """A task that waits for its CPU is cancelled: it never runs, and `get` raises TaskCancelledError."""
@@ -38,8 +135,7 @@ def test_a_pending_task_is_removed(bench: Bench) -> None:
     here.wait_for(1)
     pending = hold.remote(gate, ran)
     assert jray.cancel(pending) is None  # type: ignore[func-returns-value]
-    with pytest.raises(TaskCancelledError):
-        jray.get(pending)
+    check_cancelled(pending)
     gate.open()
     jray.get(holder)
     jray.get(echo.remote(1))
@@ -53,9 +149,7 @@ def test_a_task_that_waits_for_an_argument_is_removed(bench: Bench) -> None:
     gate, here = bench.gate(), bench.tally()
     producer = hold.remote(gate, here)
     consumer = echo.remote(producer)
-    jray.cancel(consumer)
-    with pytest.raises(TaskCancelledError):
-        jray.get(consumer)
+    cancel(consumer)
     gate.open()
     assert jray.get(producer) == "held"
 
@@ -74,14 +168,9 @@ def test_a_running_task_is_interrupted(bench: Bench) -> None:
             interrupted.open()
             raise
 
-    ref = work.remote()
-    here.wait_for(1)
-    jray.cancel(ref)
-    with pytest.raises(TaskCancelledError):
-        jray.get(ref)
+    cancel_running(work.remote(), here)
     interrupted.wait()
-    assert jray.get([echo.remote(n) for n in range(4)]) == [0, 1, 2, 3]
-    assert here.count() == 1
+    check_all_free(here)
 
 
 @pytest.mark.sentences("S84", "S112")
@@ -94,8 +183,7 @@ def test_force_kills_the_worker(bench: Bench) -> None:
     with pytest.raises((TaskCancelledError, WorkerCrashedError)):
         jray.get(ref)
     wait_gone(int(str(here.notes()[0])))
-    assert jray.get([echo.remote(n) for n in range(4)]) == [0, 1, 2, 3]
-    assert here.count() == 1
+    check_all_free(here)
 
 
 @pytest.mark.sentences("S5", "S112")
@@ -110,10 +198,7 @@ def test_a_borrower_may_cancel(bench: Bench) -> None:
 
     owner = Owner.remote()
     (ref,) = jray.get(owner.submit.remote())
-    here.wait_for(1)
-    jray.cancel(ref)
-    with pytest.raises(TaskCancelledError):
-        jray.get(ref, timeout=30)
+    cancel_running(ref, here)
 
 
 @pytest.mark.sentences("S113")
@@ -145,27 +230,9 @@ def test_who_depends_on_a_cancelled_task_fails(bench: Bench) -> None:
         ran.add()
 
     consumer = consume.remote(ref)
-    here.wait_for(1)
-    jray.cancel(ref)
-    with pytest.raises(TaskCancelledError):
-        jray.get(consumer)
+    cancel_running(ref, here)
+    check_cancelled(consumer)
     assert ran.count() == 0
-
-
-@jray.remote
-def child(gate: Gate, notes: Tally) -> None:
-    try:
-        notes.add("here")  # the interrupt may come as early as here
-        gate.wait(60)
-    except KeyboardInterrupt:
-        notes.add("interrupted")
-        raise
-    notes.add("finished")
-
-
-@jray.remote
-def parent(gate: Gate, notes: Tally) -> None:
-    jray.get(child.remote(gate, notes))
 
 
 @pytest.mark.sentences("S115")
@@ -173,14 +240,8 @@ def parent(gate: Gate, notes: Tally) -> None:
 def test_children_are_cancelled_or_left(bench: Bench, recursive: bool) -> None:
     """recursive=True, the default, also interrupts what the task submitted; False leaves it running."""
     gate, notes = bench.gate(), bench.tally()
-    ref = parent.remote(gate, notes)
-    notes.wait_for(1)
-    if recursive:
-        jray.cancel(ref)
-    else:
-        jray.cancel(ref, recursive=False)
-    with pytest.raises(TaskCancelledError):
-        jray.get(ref)
+    options = {} if recursive else {"recursive": False}
+    cancel_running(parent.remote(gate, notes), notes, **options)
     if not recursive:
         gate.open()
     notes.wait_for(2)
@@ -191,46 +252,14 @@ def test_children_are_cancelled_or_left(bench: Bench, recursive: bool) -> None:
 @pytest.mark.sentences("S115")
 def test_children_of_an_actors_call_are_cancelled(bench: Bench) -> None:
     """What a call of an actor submitted is interrupted with it, and the actor goes on."""
-
-    @jray.remote
-    class Parent:
-        def call(self, gate: Gate, notes: Tally) -> None:
-            jray.get(child.remote(gate, notes))
-
-        def ping(self) -> int:
-            return 1
-
-    actor, notes = Parent.remote(), bench.tally()
-    ref = actor.call.remote(bench.gate(), notes)
-    notes.wait_for(1)
-    jray.cancel(ref)
-    with pytest.raises(TaskCancelledError):
-        jray.get(ref)
+    actor, notes = Sync.remote(), bench.tally()
+    cancel_running(actor.call.remote(bench.gate(), notes), notes)
     notes.wait_for(2)
     assert notes.notes() == ["here", "interrupted"]
     assert jray.get(actor.ping.remote()) == 1
 
 
-@jray.remote
-class Sync:
-    def hold(self, gate: Gate, here: Tally) -> str:
-        here.add()
-        gate.wait(60)
-        return "held"
-
-    def watch(self, here: Tally) -> str:
-        here.add()
-        wait_until(lambda: jray.get_runtime_context().is_canceled(), 60)
-        return "saw it"
-
-    def linger(self) -> str:
-        """Go on for a while, or until it is told that it is cancelled."""
-        with contextlib.suppress(AssertionError):
-            wait_until(lambda: jray.get_runtime_context().is_canceled(), 5)
-        return "lingered"
-
-    def ping(self) -> int:
-        return 1
+# -- calls of actors ----------------------------------------------------------------------------------
 
 
 @pytest.mark.sentences("S114")
@@ -256,8 +285,7 @@ def test_a_queued_actor_call_is_cancelled(bench: Bench) -> None:
     # The cancel may still be on its way when the call comes to run: that one lasts until it has arrived.
     gate.open()
     assert jray.get(running) == "held"
-    with pytest.raises(TaskCancelledError):
-        jray.get(queued)
+    check_cancelled(queued)
 
 
 @differences.cancelled_calls_do_not_run
@@ -268,9 +296,7 @@ def test_a_queued_actor_call_is_removed(bench: Bench) -> None:
     running = sync.hold.remote(gate, here)
     here.wait_for(1)
     queued, behind = sync.hold.remote(gate, ran), sync.ping.remote()
-    jray.cancel(queued)
-    with pytest.raises(TaskCancelledError):
-        jray.get(queued)
+    cancel(queued)
     assert not gate.is_open()
     gate.open()
     assert jray.get([running, behind]) == ["held", 1]
@@ -282,92 +308,49 @@ def test_a_queued_actor_call_is_removed(bench: Bench) -> None:
 def test_a_running_actor_call_is_told(bench: Bench, max_concurrency: int) -> None:
     """In a running call of a plain or threaded actor is_canceled() turns true; the actor lives on."""
     sync, here = Sync.options(max_concurrency=max_concurrency).remote(), bench.tally()
-    ref = sync.watch.remote(here)
-    here.wait_for(1)
-    jray.cancel(ref)
-    with pytest.raises(TaskCancelledError):
-        jray.get(ref)
+    cancel_running(sync.watch.remote(here), here)
     assert jray.get(sync.ping.remote()) == 1
 
 
 @pytest.mark.sentences("S114")
 def test_a_running_coroutine_is_cancelled(bench: Bench) -> None:
     """A coroutine gets asyncio.CancelledError; `get` raises TaskCancelledError; the actor lives on."""
-    here, cancelled = bench.tally(), bench.gate("cancelled")
-
-    @jray.remote
-    class Async:
-        async def hold(self) -> None:
-            here.add()
-            try:
-                await asyncio.sleep(60)
-            except asyncio.CancelledError:
-                cancelled.open()
-                raise
-
-        async def ping(self) -> int:
-            return 1
-
-    actor = Async.remote()
-    ref = actor.hold.remote()
-    here.wait_for(1)
-    jray.cancel(ref)
-    with pytest.raises(TaskCancelledError):
-        jray.get(ref)
+    actor, here, cancelled = Async.remote(), bench.tally(), bench.gate("cancelled")
+    cancel_running(actor.hold.remote(here, cancelled), here)
     cancelled.wait()
     assert jray.get(actor.ping.remote()) == 1
 
 
-@pytest.mark.sentences("S114", "S116")
-def test_an_async_generator_is_cancelled(bench: Bench) -> None:
-    """What it had made can be got; then a ref raises TaskCancelledError; the actor lives on."""
-    here = bench.tally()
+# -- generators ---------------------------------------------------------------------------------------
 
-    @jray.remote
-    class Streamer:
-        async def endless(self) -> AsyncIterator[int]:
-            yield 1
-            here.add()
-            await asyncio.sleep(60)
 
-        async def ping(self) -> int:
-            return 1
-
-    streamer = Streamer.remote()
-    generator = streamer.endless.remote()
-    first = next(generator)
+def check_stream_is_cancelled(generator: Any, here: Tally) -> None:
+    """Take what it makes, cancel it, and see that what it had made can be got, and that an error is the last."""
+    refs = [next(generator), next(generator)]
     here.wait_for(1)
     jray.cancel(generator)
-    assert jray.get(first) == 1
-    with pytest.raises(TaskCancelledError):
-        jray.get(next(generator))
+    assert jray.get(refs) == [1, 2]
+    check_cancelled(next(generator))
     with pytest.raises(StopIteration):
         next(generator)
-    assert jray.get(streamer.ping.remote()) == 1
 
 
 @pytest.mark.sentences("S116")
 def test_a_generator_is_cancelled(bench: Bench) -> None:
     """What it had made can be got; then a ref raises TaskCancelledError."""
     here = bench.tally()
+    check_stream_is_cancelled(endless.remote(bench.gate(), here), here)
 
-    @jray.remote
-    def endless() -> Iterator[int]:
-        yield 1
-        yield 2
-        here.add()
-        bench.gate().wait(60)
-        yield 3
 
-    generator = endless.remote()
-    first, second = next(generator), next(generator)
-    here.wait_for(1)
-    jray.cancel(generator)
-    assert jray.get([first, second]) == [1, 2]
-    with pytest.raises(TaskCancelledError):
-        jray.get(next(generator))
-    with pytest.raises(StopIteration):
-        next(generator)
+@pytest.mark.sentences("S114", "S116")
+def test_an_async_generator_is_cancelled(bench: Bench) -> None:
+    """As any generator, and the actor lives on."""
+    actor, here = Async.remote(), bench.tally()
+    check_stream_is_cancelled(actor.endless.remote(here), here)
+    assert jray.get(actor.ping.remote()) == 1
+
+
+# -- what comes too late ------------------------------------------------------------------------------
 
 
 @pytest.mark.sentences("S112")

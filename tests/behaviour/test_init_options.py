@@ -16,7 +16,7 @@ import pytest
 import jray
 from jray.job_config import JobConfig
 from tests.behaviour import differences
-from tests.behaviour.support import start_driver
+from tests.behaviour.support import run_driver, start_driver, wait_until
 
 Fresh = Callable[..., Any]
 
@@ -141,14 +141,52 @@ def test_a_job_config_takes_a_logging_config_once() -> None:
     assert config.py_logging_config is None
 
 
-@pytest.mark.only("jray", "Ray has Java, and detached as a job's default")
-@pytest.mark.parametrize(
-    "options", [{"jvm_options": ["-x"]}, {"default_actor_lifetime": "detached"}], ids=str
-)
-def test_a_job_config_names_what_it_cannot_do(options: dict[str, Any]) -> None:
+@pytest.mark.only("jray", "Ray has Java")
+def test_a_job_config_names_what_it_cannot_do() -> None:
     """What jray does not have is refused by name."""
-    with pytest.raises(NotImplementedError, match=next(iter(options))):
-        JobConfig(**options)
+    with pytest.raises(NotImplementedError, match="jvm_options"):
+        JobConfig(jvm_options=["-x"])
+
+
+DETACHING_DRIVER = """
+    import sys
+    import jray
+    from jray.job_config import JobConfig
+
+    config = JobConfig(default_actor_lifetime="detached")
+    jray.init(sys.argv[1], namespace="shared", log_to_driver=False, job_config=config)
+
+    @jray.remote(num_cpus=0)
+    class Quiet:
+        def ping(self):
+            return "here"
+
+    @jray.remote(num_cpus=0)
+    def make(name):
+        return jray.get(Quiet.options(name=name).remote().ping.remote())
+
+    said = [jray.get(Quiet.options(name="by default").remote().ping.remote()), jray.get(make.remote("of a task"))]
+    attached = Quiet.options(name="attached", lifetime="non_detached").remote()
+    print(*said, jray.get(attached.ping.remote()))
+"""
+
+
+@pytest.mark.sentences("S105")
+def test_a_job_may_have_its_actors_detached_by_default(fresh: Fresh, tmp_path: Path) -> None:
+    """Those that name no lifetime outlive handles and job, also those that tasks made."""
+    address = fresh(namespace="shared").address_info["address"]
+    assert run_driver(tmp_path, DETACHING_DRIVER, address).split() == ["here"] * 3
+
+    def is_gone(name: str) -> bool:
+        try:
+            jray.get_actor(name)
+        except ValueError:
+            return True
+        return False
+
+    wait_until(lambda: is_gone("attached"))
+    for name in ("by default", "of a task"):
+        assert jray.get(jray.get_actor(name).ping.remote(), timeout=60) == "here"
 
 
 # -- logging ------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.behaviour import differences
-from tests.behaviour.support import is_ever_within, start_driver, wait_until
+from tests.behaviour.support import START_S, is_ever_within, start_driver, wait_until
 
 # Waits in the way it is told to, notes when the interrupt came through, and shows that the task went on.
 SCRIPT = """
@@ -58,7 +58,7 @@ def interrupt(folder: Path, how: str) -> float:
     folder = Path(tempfile.mkdtemp(dir=folder))
     driver = start_driver(folder, SCRIPT, folder, how)
     try:
-        wait_until((folder / "waiting").exists, 60)
+        wait_until((folder / "waiting").exists, START_S)
         # The note is made just before the wait; then the process has nothing to do but sleep.
         process = psutil.Process(driver.pid)
         wait_until(lambda: process.status() == psutil.STATUS_SLEEPING)

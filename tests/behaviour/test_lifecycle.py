@@ -18,6 +18,7 @@ from tests.behaviour import differences, hygiene
 from tests.behaviour.engine import ON_RAY
 from tests.behaviour.support import (
     PATIENCE_S,
+    START_S,
     Driver,
     is_ever_within,
     processes_marked,
@@ -80,7 +81,7 @@ def end_and_wait_for_all(driver: Driver, mark: str, timeout: float) -> None:
 def test_nothing_is_left_of_a_driver_that_ends(tmp_path: Path, mark: str, how: str) -> None:
     """A driver with running work ends without being asked to wait, and its processes go with it."""
     driver = start_driver(tmp_path, BUSY_DRIVER, tmp_path, how, mark=mark)
-    end_and_wait_for_all(driver, mark, 30)
+    end_and_wait_for_all(driver, mark, START_S)
 
 
 @pytest.mark.sentences("S135")
@@ -90,9 +91,9 @@ def test_nothing_is_left_of_a_driver_that_is_killed(
 ) -> None:
     """SIGTERM or SIGKILL takes the driver's workers and services with it."""
     driver = start_driver(tmp_path, BUSY_DRIVER, tmp_path, "wait", mark=mark)
-    wait_until((tmp_path / "running").exists, 60)
+    wait_until((tmp_path / "running").exists, START_S)
     driver.signal(number)
-    end_and_wait_for_all(driver, mark, 60)
+    end_and_wait_for_all(driver, mark, START_S)
 
 
 @differences.death_within_two_seconds
@@ -105,7 +106,7 @@ def test_a_killed_drivers_cluster_is_gone_in_two_seconds(tmp_path: Path) -> None
         """Kill a driver; return how many seconds it took until nothing was left."""
         folder, mark = Path(tempfile.mkdtemp(dir=tmp_path)), uuid.uuid4().hex
         driver = start_driver(folder, BUSY_DRIVER, folder, "wait", mark=mark)
-        wait_until((folder / "running").exists, 60)
+        wait_until((folder / "running").exists, START_S)
         # Only what its own processes use: other clusters on this machine come and go meanwhile.
         own = hygiene.shared_memory_of(processes_marked(mark))
         assert own & hygiene.shared_memory()
@@ -141,9 +142,9 @@ def test_processes_started_by_workers_go_too(tmp_path: Path, mark: str) -> None:
     driver = start_driver(
         tmp_path, script, tmp_path, mark=mark, env={"RAY_process_group_cleanup_enabled": "1"}
     )
-    wait_until((tmp_path / "running").exists, 60)
+    wait_until((tmp_path / "running").exists, START_S)
     driver.signal(signal.SIGKILL)
-    end_and_wait_for_all(driver, mark, 60)
+    end_and_wait_for_all(driver, mark, START_S)
 
 
 @pytest.mark.sentences("S12", "S136")

@@ -32,6 +32,15 @@ def square(x: int) -> int:
     return x * x
 
 
+def second_first(gate: Gate, number: int) -> int:
+    """Return the number: 0 only after another one."""
+    if number:
+        gate.open()
+    else:
+        gate.wait()
+    return number
+
+
 def odd_only(x: int) -> int:
     if x % 2 == 0:
         raise ValueError(x)
@@ -297,9 +306,17 @@ def test_callbacks_are_called_before_get_returns(any_pool: Any) -> None:
     """callback gets the result of one call, or the list of a map."""
     got: list[Any] = []
     any_pool.apply_async(square, (3,), callback=got.append).get()
-    any_pool.map_async(square, [1, 2], callback=got.append).get()
+    any_pool.map_async(square, [2, 2], callback=got.append).get()
     any_pool.starmap_async(pow, [(2, 2)], callback=got.append).get()
-    assert got == [9, [1, 4], [4]]
+    assert got == [9, [4, 4], [4]]
+
+
+@differences.pool_callbacks_get_lists_in_order
+def test_callbacks_get_results_in_the_order_of_the_items(any_pool: Any, bench: Bench) -> None:
+    """Whichever was ready first."""
+    got: list[Any] = []
+    any_pool.starmap_async(second_first, [(bench.gate(), n) for n in (0, 1)], 1, callback=got.append).get()
+    assert got == [[0, 1]]
 
 
 @differences.pool_raises_errors

@@ -186,6 +186,10 @@ def test_what_is_reserved_nobody_else_gets(make: GroupMaker) -> None:
         {"bundles": [{"CPU": 1}], "strategy": "SOMEWHERE"},
         {"bundles": [{"CPU": 1}], "lifetime": "long"},
         {"bundles": [{"CPU": 1}], "bundle_label_selector": []},
+        {"bundles": [{"CPU": 1}], "bundle_label_selector": {"zone": "east"}},
+        {"bundles": [{"CPU": 1}], "bundle_label_selector": ["zone"]},
+        {"bundles": [{"CPU": 1}], "bundle_label_selector": [{"zone": 1}]},
+        {"bundles": [{"CPU": 1}], "bundle_label_selector": [{"zone": "in()"}]},
         {"bundles": [{"CPU": 1}], "_soft_target_node_id": "a" * 56},
         {"bundles": [{"CPU": 1}], "strategy": "PACK", "topology_strategy": {}},
     ],
@@ -713,6 +717,18 @@ def test_labels_choose_the_node(options: dict[str, Any], runs: bool) -> None:
     else:
         assert jray.wait([ref], timeout=0.3) == ([], [ref])
         jray.cancel(ref)
+
+
+def test_labels_choose_where_bundles_are(fresh: Callable[..., Any]) -> None:
+    """A group waits if for one of its bundles there is no such node."""
+    fresh(labels={"zone": "east"})
+    bundles = [{"CPU": 1.0}, {"CPU": 1.0}]
+    group = placement_group(bundles, bundle_label_selector=[{"zone": "in(east,west)"}, {}])
+    assert group.wait(60)
+    remove_placement_group(group)
+    group = placement_group(bundles, bundle_label_selector=[{}, {"zone": "west"}])
+    assert not group.wait(0.3)
+    remove_placement_group(group)
 
 
 def test_labels_choose_where_actors_are() -> None:

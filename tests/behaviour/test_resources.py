@@ -356,34 +356,53 @@ def test_a_task_without_gpus_has_no_gpu_ids() -> None:
 
 SEE_GPUS = """
     import os
+    import sys
     import jray
 
     jray.init(num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
 
     @jray.remote(num_cpus=0)
     def see():
-        ids = jray.get_gpu_ids(), jray.get_runtime_context().get_accelerator_ids()["GPU"]
-        visible = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
-        return [",".join(sorted(map(str, each))) or "none" for each in (*ids, visible)]
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        found = jray.get_gpu_ids(), jray.get_runtime_context().get_accelerator_ids()["GPU"], visible
+        return [sorted(each) for each in found]
 
+    own = {"env_vars": {"CUDA_VISIBLE_DEVICES": sys.argv[1]}} if sys.argv[1] else None
     for num_gpus in (1, 2, 0):
-        print(*jray.get(see.options(num_gpus=num_gpus).remote()))
+        print(*jray.get(see.options(num_gpus=num_gpus, runtime_env=own).remote()))
 """
 
 
 @pytest.mark.sentences("S56", "S57")
 @pytest.mark.parametrize(
-    ("env", "seen"),
+    ("drivers", "own", "seen"),
     [
-        ({}, "3 3 3, 3,5 3,5 3,5, none none 3,5"),
-        ({"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}, "3 3 3,5, 3,5 3,5 3,5, none none 3,5"),
+        (None, "", ["[0] ['0'] ['0']", "[0, 1] ['0', '1'] ['0', '1']", "[] [] ['']"]),
+        ("3,5", "", ["['3'] ['3'] ['3']", "['3', '5'] ['3', '5'] ['3', '5']", "[] [] ['3', '5']"]),
+        ("3,5", "7,8", ["['7'] ['7'] ['7']", "['7', '8'] ['7', '8'] ['7', '8']", "[] [] ['7', '8']"]),
+        ("3,5", "6", ["['6'] ['6'] ['6']", "['6'] ['6'] ['6']", "[] [] ['6']"]),
+        (
+            None,
+            "GPU-a",
+            ["['GPU-a'] ['GPU-a'] ['GPU-a']", "['GPU-a'] ['GPU-a'] ['GPU-a']", "[] [] ['GPU-a']"],
+        ),
     ],
-    ids=["set", "not set"],
 )
-def test_gpus_are_those_that_the_driver_sees(tmp_path: Path, env: dict[str, str], seen: str) -> None:
-    """Ids are entries of the driver's CUDA_VISIBLE_DEVICES; a task without GPUs, or told so, finds it unchanged."""
-    output = run_driver(tmp_path, SEE_GPUS, env={"CUDA_VISIBLE_DEVICES": "3,5"} | env)
-    assert output.splitlines() == seen.split(", ")
+def test_gpus_are_entries_of_what_is_visible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drivers: str | None, own: str, seen: list[str]
+) -> None:
+    """Ids are entries of the driver's CUDA_VISIBLE_DEVICES, or of the task's own, as text; numbers without any."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    env = {} if drivers is None else {"CUDA_VISIBLE_DEVICES": drivers}
+    assert run_driver(tmp_path, SEE_GPUS, own, env=env).splitlines() == seen
+
+
+@pytest.mark.sentences("S56")
+def test_the_variable_may_be_left_alone(tmp_path: Path) -> None:
+    """Told so, a task finds CUDA_VISIBLE_DEVICES unchanged, and its GPUs by the ids alone."""
+    env = {"CUDA_VISIBLE_DEVICES": "3,5", "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
+    seen = ["['3'] ['3'] ['3', '5']", "['3', '5'] ['3', '5'] ['3', '5']", "[] [] ['3', '5']"]
+    assert run_driver(tmp_path, SEE_GPUS, "", env=env).splitlines() == seen
 
 
 @pytest.mark.sentences("S37", "S57")
@@ -451,6 +470,18 @@ def test_soft_affinity_to_an_unknown_node_falls_back() -> None:
     """soft=True runs elsewhere."""
     strategy = NodeAffinitySchedulingStrategy("a" * 56, soft=True)
     assert jray.get(jray.remote(scheduling_strategy=strategy)(lambda: 1).remote()) == 1
+
+
+@pytest.mark.only("jray", "Ray lets its own libraries say so")
+@pytest.mark.parametrize(
+    ("soft", "option"), [(True, "_spill_on_unavailable"), (False, "_fail_on_unavailable")]
+)
+def test_affinity_has_no_exceptions_for_a_busy_node(soft: bool, option: str) -> None:
+    """What jray does not do is refused by name."""
+    here = jray.get_runtime_context().get_node_id()
+    strategy = NodeAffinitySchedulingStrategy(here, soft=soft, **{option: True})
+    with pytest.raises(NotImplementedError, match=option):
+        jray.remote(scheduling_strategy=strategy)(lambda: 1).remote()
 
 
 @pytest.mark.sentences("S154")

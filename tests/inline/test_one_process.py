@@ -15,6 +15,7 @@ import pytest
 
 import jray
 from jray._core.refs import current
+from jray.job_config import JobConfig
 
 pytestmark = pytest.mark.usefixtures("inline")
 
@@ -340,7 +341,7 @@ def test_gpus_are_visible_in_the_task_alone(
     def see() -> tuple[list[Any], str]:
         return jray.get_gpu_ids(), os.environ["CUDA_VISIBLE_DEVICES"]
 
-    assert jray.get(see.remote()) == ([3], "3")
+    assert jray.get(see.remote()) == (["3"], "3")
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,5"
 
 
@@ -373,6 +374,23 @@ def test_a_session_leaves_no_trace_in_the_next(start: Callable[..., Any]) -> Non
     with pytest.raises(jray.exceptions.RaySystemError, match="ended"):
         named.ping.remote()
     assert psutil.Process().children() == []
+
+
+def test_actors_may_be_detached_by_default(start: Callable[..., Any]) -> None:
+    """They live on without a handle, unless they say otherwise."""
+    jray.shutdown()
+    start(job_config=JobConfig(default_actor_lifetime="detached"))
+
+    @jray.remote
+    class Named:
+        def ping(self) -> int:
+            return 1
+
+    Named.options(name="kept").remote()
+    Named.options(name="let go", lifetime="non_detached").remote()
+    assert jray.get(jray.get_actor("kept").ping.remote()) == 1
+    with pytest.raises(ValueError, match="let go"):
+        jray.get_actor("let go")
 
 
 def test_an_actors_class_is_its_own() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from jray._core.machine.accounts import Account, Accounts, Candidates
-from jray._core.machine.groups import Group
+from jray._core.machine.groups import Bundle, Group
 from jray._core.resources import Misfit, NodeResources, ResourceSet
 from jray._core.strategies import ANYWHERE, LabelRule, Where
 
@@ -216,7 +216,7 @@ def test_without_nodes_everything_waits_for_one() -> None:
 def test_what_would_help_is_said_of_bundles_too() -> None:
     """More for `init`, or a node that joins, makes no bundle larger."""
     accounts = plain(a=4)
-    group = Group(b"g", [amounts(CPU=1), amounts(CPU=2)], "PACK")
+    group = Group(b"g", [Bundle(amounts(CPU=1)), Bundle(amounts(CPU=2))], "PACK")
     placed_at = group.place(accounts.nodes.values())
     assert placed_at is not None
     accounts.bundles[b"g"] = placed_at

@@ -15,6 +15,7 @@ from jray._core.machine.actors import (
     DEAD,
     PENDING,
     RESTARTING,
+    UNREADY,
     Action,
     Actors,
     EndActorWorker,
@@ -326,10 +327,53 @@ def test_an_actor_is_created_once() -> None:
     assert state_of(actors) == ALIVE
 
 
+def test_an_actor_may_wait_for_its_arguments() -> None:
+    """It has its name and is known; once they are there it is placed."""
+    actors = Actors()
+    assert actors.announce(spec(name="n"), 1) == []
+    assert state_of(actors) == UNREADY
+    assert actors.lookup("here", "n") == A
+    view = actors.subscribe(A, 2)
+    assert view is not None
+    assert view.state == UNREADY
+    actors.check_invariants()
+    assert actors.create(spec(name="n"), 1) == [Place(A)]
+    assert actors.records[A].subscribers == {1, 2}
+    assert state_of(actors) == PENDING
+
+
+@pytest.mark.parametrize("end", ["kill", "released", "client_gone", "init_failed"])
+def test_an_actor_may_end_before_its_arguments_are_there(end: str) -> None:
+    """Then they come in vain, and its name is free."""
+    actors = Actors()
+    actors.announce(spec(name="n"), 1)
+    actions = {
+        "kill": lambda: actors.kill(A, no_restart=True, reason="why"),
+        "released": lambda: actors.released(A),
+        "client_gone": lambda: actors.client_gone(1),
+        "init_failed": lambda: actors.init_failed(A, b"error"),
+    }[end]()
+    assert actions == [Unplace(A), Publish(A)]
+    assert state_of(actors) == DEAD
+    assert actors.create(spec(name="n"), 1) == []
+    assert actors.lookup("here", "n") is None
+    actors.check_invariants()
+
+
+def test_who_asks_before_its_maker_has_told_of_it_is_told_too() -> None:
+    """Messages of two processes may come in any order; who is gone meanwhile is forgotten."""
+    actors = Actors()
+    for client in (2, 3):
+        assert actors.subscribe(A, client) is None
+    actors.client_gone(3)
+    actors.create(spec(), 1)
+    assert actors.records[A].subscribers == {1, 2}
+    actors.check_invariants()
+
+
 def test_events_of_unknown_actors_change_nothing() -> None:
     """Messages may name what never came to be."""
     actors = Actors()
-    assert actors.subscribe(A, 1) is None
     assert actors.made(A, address="/w", pid=1) == []
     assert actors.init_failed(A, b"") == []
     assert actors.exiting(A, "why") == []
@@ -378,18 +422,32 @@ class ActorsProgram(RuleBasedStateMachine):
         is_detached=st.booleans(),
         job=st.sampled_from([b"job1", b"job2"]),
         client=st.integers(1, 3),
+        is_ready=st.booleans(),
     )
-    def create(self, name: str | None, restarts: int, is_detached: bool, job: bytes, client: int) -> None:
+    def create(
+        self, name: str | None, restarts: int, is_detached: bool, job: bytes, client: int, is_ready: bool
+    ) -> None:
         actor_id = b"%016d" % len(self.specs)
         wanted = spec(actor_id, name=name, max_restarts=restarts, is_detached=is_detached, job=job)
         holder = None if name is None else self.actors.reserve("here", name, actor_id, client)
         if holder in {None, actor_id}:
             self.specs[actor_id] = wanted
-            self.perform(self.actors.create(wanted, client))
+            enter = self.actors.create if is_ready else self.actors.announce
+            self.perform(enter(wanted, client))
         else:
             assert self.actors.records[holder].state != DEAD
             with pytest.raises(NameTaken):
                 self.actors.create(wanted, client)
+
+    @precondition(lambda self: self.specs)
+    @rule(data=st.data())
+    def arguments_came(self, data: st.DataObject) -> None:
+        actor_id = self.an_actor(data)
+        record = self.actors.records[actor_id]
+        was_unready = record.state == UNREADY
+        actions = self.actors.create(self.specs[actor_id], record.client)
+        assert actions == ([Place(actor_id)] if was_unready else [])
+        self.perform(actions)
 
     @precondition(lambda self: self.to_place)
     @rule(data=st.data())
@@ -465,7 +523,8 @@ class ActorsProgram(RuleBasedStateMachine):
                 assert record.restarts > 0
             if record.state != DEAD:
                 has_process = actor_id in self.processes.values()
-                assert has_process != (actor_id in self.to_place), "neither placed nor to be"
+                is_to_be_placed = actor_id in self.to_place or record.state == UNREADY
+                assert has_process != is_to_be_placed, "neither placed nor to be"
                 assert has_process == (record.worker_id is not None)
 
 

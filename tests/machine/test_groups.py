@@ -15,6 +15,7 @@ from jray._core.machine.groups import (
     REMOVED,
     RESCHEDULING,
     STRATEGIES,
+    Bundle,
     Group,
     Strategy,
 )
@@ -31,7 +32,7 @@ from jray._core.machine.leases import (
     StartWorker,
 )
 from jray._core.resources import NodeResources, ResourceSet
-from jray._core.strategies import ANYWHERE, Where
+from jray._core.strategies import ANYWHERE, Where, selector_rules
 
 POOL = ("job", ())
 
@@ -48,10 +49,14 @@ def node(name: str, **quantities: float) -> Account:
     return Account(name.encode(), NodeResources(amounts(**quantities), gpus))
 
 
+def node_in(zone: str, name: str, cpus: float) -> Account:
+    return Account(name.encode(), NodeResources(amounts(CPU=cpus)), {"zone": zone})
+
+
 def place(strategy: Strategy, bundles: list[ResourceSet], nodes: list[Account]) -> list[str] | None:
     """Return the name of the node of each bundle; None: they don't all fit, and nothing is taken."""
     before = [account.resources.available for account in nodes]
-    group = Group(b"g", bundles, strategy)
+    group = Group(b"g", list(map(Bundle, bundles)), strategy)
     placed = group.place(nodes)
     for account in nodes:
         account.resources.check_invariants()
@@ -125,7 +130,8 @@ def test_all_bundles_or_none(strategy: Strategy) -> None:
 def test_bundles_with_parts_of_gpus_share_them() -> None:
     """Two halves are of one GPU, and who runs in a bundle gets the one that it is of."""
     machine = node("a", CPU=2, GPU=2)
-    group = Group(b"g", [amounts(GPU=0.5), amounts(GPU=0.5), amounts(GPU=1)], "PACK")
+    requests = amounts(GPU=0.5), amounts(GPU=0.5), amounts(GPU=1)
+    group = Group(b"g", list(map(Bundle, requests)), "PACK")
     placed = group.place([machine])
     assert placed is not None
     ids = [placed[i].resources.gpu_ids for i in range(3)]
@@ -136,6 +142,54 @@ def test_bundles_with_parts_of_gpus_share_them() -> None:
     assert half is not None
     assert half.gpu_ids == ids[0]
     assert placed[0].resources.allocate(amounts(GPU=0.1)) is None
+
+
+def labelled(zone: str, cpus: float = 1) -> Bundle:
+    return Bundle(amounts(CPU=cpus), selector_rules({"zone": zone}))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_bundle_goes_where_the_labels_are_as_it_says(strategy: Strategy) -> None:
+    """Though others come first and have room."""
+    nodes = [node("a", CPU=4), node_in("east", "b", 4), node("c", CPU=4)]
+    placed = Group(b"g", [labelled("east")], strategy).place(nodes)
+    assert placed is not None
+    assert placed[0].node_id == b"b"
+    assert Group(b"g", [labelled("west")], strategy).place(nodes) is None
+
+
+def test_bundles_with_other_labels_go_to_other_nodes() -> None:
+    """All on one node is what their labels forbid; a bundle that says nothing joins one of them."""
+    nodes = [node_in("west", "a", 4), node_in("east", "b", 4)]
+    bundles = [labelled("east"), Bundle(ONE_CPU), labelled("west")]
+    placed = Group(b"g", bundles, "PACK").place(nodes)
+    assert placed is not None
+    assert [placed[0].node_id, placed[2].node_id] == [b"b", b"a"]
+    group = Group(b"g", bundles, "STRICT_PACK")
+    assert group.place(nodes) is None
+    assert group.waiting_reason(nodes) == (
+        "all bundles together can go on no node: that must be where 'zone' is 'east' and where 'zone' is 'west', "
+        "and no node is such"
+    )
+
+
+@pytest.mark.parametrize("strategy", ["PACK", "SPREAD"])
+def test_who_has_less_choice_comes_first(strategy: Strategy) -> None:
+    """A bundle that could be anywhere leaves the room to one that could not."""
+    nodes = [node_in("east", "a", 2), node("b", CPU=2)]
+    bundles = [Bundle(ONE_CPU), Bundle(ONE_CPU), labelled("east"), labelled("east")]
+    placed = Group(b"g", bundles, strategy).place(nodes)
+    assert placed is not None
+    assert [placed[i].node_id for i in range(4)] == [b"b", b"b", b"a", b"a"]
+
+
+def test_a_preferred_node_comes_first() -> None:
+    """Where it has no room, any other will do."""
+    nodes = [node("a", CPU=4), node("b", CPU=2)]
+    for count, taken in ((2, b"b"), (3, b"a")):
+        placed = Group(b"g", [Bundle(ONE_CPU)] * count, "STRICT_PACK", b"b").place(nodes)
+        assert placed is not None
+        assert {account.node_id for account in placed.values()} == {taken}
 
 
 # -- what they wait for ---------------------------------------------------------------------------
@@ -154,7 +208,7 @@ def test_a_waiting_group_says_why(strategy: Strategy, bundles: list[ResourceSet]
     """What can never be is told apart from what is in use."""
     nodes = [node("a", CPU=4), node("b", CPU=4)]
     assert nodes[0].resources.allocate(ONE_CPU)
-    group = Group(b"g", bundles, strategy)
+    group = Group(b"g", list(map(Bundle, bundles)), strategy)
     assert group.place(nodes) is None
     assert group.waiting_reason(nodes).startswith(reason)
 
@@ -194,7 +248,8 @@ class Cluster:
         return self.perform(self.leases.node_left(name.encode()))
 
     def create(self, *bundles: ResourceSet, strategy: Strategy = "PACK", group: bytes = b"g") -> list[Action]:
-        return self.perform(self.leases.group_created(group, bundles, strategy))
+        wanted = Group(group, list(map(Bundle, bundles)), strategy)
+        return self.perform(self.leases.group_created(wanted))
 
     def remove(self, group: bytes = b"g") -> list[Action]:
         return self.perform(self.leases.group_removed(group))

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from jray._core.machine.groups import CREATED, STRATEGIES, Strategy
+from jray._core.machine.groups import CREATED, STRATEGIES, Bundle, Group, Strategy
 from jray._core.machine.leases import (
     ACTOR,
     LEASED,
@@ -214,7 +214,7 @@ class LeasesProgram(RuleBasedStateMachine):
     def create_group(self, group: bytes, bundles: list[ResourceSet], strategy: Strategy) -> None:
         if group not in self.leases.groups:
             self.group_states[group] = ""
-            self.perform(self.leases.group_created(group, bundles, strategy))
+            self.perform(self.leases.group_created(Group(group, list(map(Bundle, bundles)), strategy)))
 
     @rule(group=st.sampled_from([b"g1", b"g2"]))
     def remove_group(self, group: bytes) -> None:

@@ -23,9 +23,12 @@ import pytest
 
 import jray
 from jray._core.frontend import Output, set_frontend
+from tests.behaviour import support
 
 #: seconds a condition may take; it costs nothing when things go well
 PATIENCE_S = 120.0
+#: seconds a test may take: Ray takes seconds to start, and many more on a machine that is busy
+LONGEST_S = 400
 
 # quick, quiet, and reachable by nobody but the test; none of this touches what Ray does
 for name, value in {
@@ -35,6 +38,7 @@ for name, value in {
     "RAY_DISABLE_IMPORT_WARNING": "1",
 }.items():
     os.environ.setdefault(name, value)
+support.be_interruptible()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -43,8 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             # Ray's own warnings are not ours to mend
             item.add_marker(pytest.mark.filterwarnings("ignore"))
             if item.get_closest_marker("timeout") is None:
-                # Ray takes seconds to start, and many more on a machine that is busy
-                item.add_marker(pytest.mark.timeout(240))
+                item.add_marker(pytest.mark.timeout(LONGEST_S))
 
 
 @dataclass(frozen=True)

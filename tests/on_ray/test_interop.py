@@ -12,7 +12,7 @@ import pytest
 
 import jray
 
-pytestmark = [pytest.mark.usefixtures("joined"), pytest.mark.timeout(100)]
+pytestmark = pytest.mark.usefixtures("joined")
 
 
 def test_a_plain_actor_of_rays_can_be_called() -> None:

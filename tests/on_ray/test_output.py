@@ -12,8 +12,6 @@ import pytest
 
 import jray
 
-pytestmark = pytest.mark.timeout(100)
-
 
 @jray.remote
 def say(*words: str) -> None:

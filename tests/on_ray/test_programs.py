@@ -14,8 +14,9 @@ import pytest
 
 import jray
 from jray import exceptions
+from tests.on_ray.conftest import PATIENCE_S
 
-pytestmark = [pytest.mark.usefixtures("joined"), pytest.mark.timeout(100)]
+pytestmark = pytest.mark.usefixtures("joined")
 
 
 @jray.remote
@@ -104,7 +105,7 @@ def test_wait_splits_in_order() -> None:
     never = nap.remote()
     first, second = double.remote(1), double.remote(2)
     jray.get([first, second])
-    ready, others = jray.wait([never, first, second], num_returns=2, timeout=30)
+    ready, others = jray.wait([never, first, second], num_returns=2, timeout=PATIENCE_S)
     assert (ready, others) == ([first, second], [never])
     assert jray.wait([never], timeout=0) == ([], [never])
     jray.cancel(never)
@@ -117,7 +118,7 @@ def test_refs_can_be_awaited() -> None:
         return [await double.remote(1), await asyncio.gather(double.remote(2), double.remote(3))]
 
     assert asyncio.run(both()) == [2, [4, 6]]
-    assert double.remote(5).future().result(60) == 10
+    assert double.remote(5).future().result(PATIENCE_S) == 10
     with pytest.raises(ValueError, match="awaited"):
         asyncio.run(_await(fail.remote("awaited")))
 
@@ -150,7 +151,7 @@ def test_generators_stream() -> None:
 def test_a_generator_can_be_waited_for() -> None:
     """`wait` takes a generator, which is ready when its next item is."""
     stream = Counter.remote().count.remote(1)
-    assert jray.wait([stream], timeout=60) == ([stream], [])
+    assert jray.wait([stream], timeout=PATIENCE_S) == ([stream], [])
     assert jray.get(next(stream)) == 0
 
 
@@ -225,7 +226,7 @@ def test_get_has_a_timeout() -> None:
         jray.get(ref, timeout=0.2)
     jray.cancel(ref)
     with pytest.raises(exceptions.TaskCancelledError):
-        jray.get(ref, timeout=60)
+        jray.get(ref, timeout=PATIENCE_S)
 
 
 def test_what_cannot_be_pickled_is_named() -> None:
@@ -413,6 +414,22 @@ def test_an_actor_can_end_itself() -> None:
     assert jray.get(leaver.hello.remote()) == "hello"
     with pytest.raises(exceptions.ActorDiedError):
         jray.get(leaver.leave.remote())
+
+
+def test_methods_with_special_names_can_be_called() -> None:
+    """Also with a handle that was found by name."""
+
+    @jray.remote
+    class Box:
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, index: int) -> int:
+            return index * 2
+
+    made = Box.options(name="box").remote()
+    for box in (made, jray.get_actor("box")):
+        assert jray.get([box.__len__.remote(), box.__getitem__.remote(4)]) == [3, 8]
 
 
 def test_an_actor_has_jrays_own_names_too(tmp_path: Path) -> None:

@@ -127,6 +127,8 @@ def test_a_ray_that_runs_in_this_process_is_used_and_left_alone(head: Any, no_se
     try:
         with pytest.raises(RuntimeError, match="initialized in this process already"):
             jray.init(head.address, engine="ray")
+        with pytest.raises(ValueError, match="num_cpus and namespace must not be provided"):
+            jray.init(engine="ray", num_cpus=1, namespace="another")
         with jray.init(engine="ray"):
             assert jray.get_runtime_context().namespace == "own"
             assert jray.get(jray.remote(lambda: 1).remote()) == 1

@@ -11,9 +11,9 @@ import pytest
 import jray
 from jray._core.engine import Tally
 from jray._core.refs import current
-from tests.on_ray.conftest import Recorder, wait_until
+from tests.on_ray.conftest import PATIENCE_S, Recorder, wait_until
 
-pytestmark = [pytest.mark.usefixtures("joined"), pytest.mark.timeout(150)]
+pytestmark = pytest.mark.usefixtures("joined")
 
 
 @pytest.fixture
@@ -114,8 +114,8 @@ def test_a_cell_is_stopped(cells: Recorder, force: bool) -> None:
     assert watch().stop(cell, force=force).running == 4
     for ref in refs:
         with pytest.raises((jray.exceptions.TaskCancelledError, jray.exceptions.WorkerCrashedError)):
-            jray.get(ref, timeout=60)
-    assert jray.get(other, timeout=60) == 1
+            jray.get(ref, timeout=PATIENCE_S)
+    assert jray.get(other, timeout=PATIENCE_S) == 1
     assert of("endless", cell).failed == 4
 
 
@@ -131,8 +131,8 @@ def test_calls_are_cancelled_by_id_and_by_name(cells: Recorder, by: str) -> None
     assert sum(found) == 3
     for ref in refs:
         with pytest.raises(jray.exceptions.TaskCancelledError):
-            jray.get(ref, timeout=60)
-    assert jray.get(other, timeout=60) == 1
+            jray.get(ref, timeout=PATIENCE_S)
+    assert jray.get(other, timeout=PATIENCE_S) == 1
 
 
 def test_a_task_that_no_ref_is_here_of_is_refused(cells: Recorder) -> None:
@@ -141,4 +141,4 @@ def test_a_task_that_no_ref_is_here_of_is_refused(cells: Recorder) -> None:
     with pytest.raises(NotImplementedError, match=r"by its ObjectRef only.*none of abababab"):
         watch().cancel(["ab" * 24, ref.task_id().hex()], force=False)
     with pytest.raises(jray.exceptions.TaskCancelledError):
-        jray.get(ref, timeout=60)
+        jray.get(ref, timeout=PATIENCE_S)

@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from jray._core.detect import detect_gpu_ids, detect_memory_bytes, detect_num_cpus, gpu_ids_for
+from jray._core.detect import (
+    detect_gpu_ids,
+    detect_memory_bytes,
+    detect_num_cpus,
+    gpu_ids_for,
+    gpus_as_seen,
+)
 from jray._core.resources import (
     UNITS,
     Allocation,
@@ -645,3 +651,23 @@ def test_gpus_that_the_user_claims_get_ids() -> None:
     assert gpu_ids_for(2, environ={"CUDA_VISIBLE_DEVICES": "4,5,6"}) == ["4", "5"]
     with pytest.raises(ValueError, match=r"num_gpus=3 is more than the 1 GPUs"):
         gpu_ids_for(3, environ={"CUDA_VISIBLE_DEVICES": "4"})
+
+
+@pytest.mark.parametrize(
+    ("gpu_ids", "nodes_list", "own_list", "expected"),
+    [
+        (["0", "1"], None, None, [0, 1]),
+        (["5"], "3,5", "3,5", ["5"]),
+        (["GPU-ab"], "GPU-ab", "GPU-ab", ["GPU-ab"]),
+        (["1"], None, "4, 6", ["6"]),
+        (["5", "3"], "3,5", "7,8", ["8", "7"]),
+        (["1"], None, "4", ["4"]),
+        (["0"], None, "", []),
+        ([], "3", "4", []),
+    ],
+)
+def test_a_workers_gpus_are_entries_of_its_own_list(
+    gpu_ids: list[str], nodes_list: str | None, own_list: str | None, expected: list[object]
+) -> None:
+    """Numbers without a list; entries of the same position where it is another than the node's, all where one lacks."""
+    assert gpus_as_seen(gpu_ids, nodes_list=nodes_list, own_list=own_list) == expected

@@ -118,6 +118,10 @@ class ActorSubmitter:
                 task, lambda task: self._send_creation(spec, task)
             ):
                 self._send_creation(spec, task)
+            else:  # others may call it already, or end it
+                client.node.tell(
+                    messages.ANNOUNCE_ACTOR, dataclasses.replace(spec, class_blob=b"", sources={})
+                )
         return handle
 
     def _send_creation(self, spec: ActorSpec, task: PendingTask) -> None:

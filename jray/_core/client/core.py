@@ -123,6 +123,7 @@ class CoreClient:
         self.runtime_env: Environment = ()
         #: what makes packages of what tasks and actors name in theirs
         self.local = CallPackages(self)
+        self.default_actor_lifetime = "non_detached"
         self.pid = os.getpid()
         #: whether what runs here, or has run, is in a placement group
         self.is_in_group = False
@@ -460,7 +461,7 @@ class CoreClient:
         num_returns: int,
         timeout_s: float | None,
         *,
-        fetch_local: bool = True,  # noqa: ARG002 -- on one node everything is local
+        fetch_local: bool = True,  # noqa: ARG002 -- what is on another node is fetched by `get`
     ) -> tuple[list[Any], list[Any]]:
         """Return (ready, others): at most `num_returns` ready ones, both in the order of *refs*."""
         found = split(refs, num_returns)

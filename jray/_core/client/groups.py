@@ -10,6 +10,7 @@ from jray._core.ids import PlacementGroupID
 from jray._core.resources import ResourceSet
 from jray._core.rows import group_table_entry
 from jray._core.specs import GroupSpec
+from jray._core.strategies import selector_rules
 from jray._core.wire import messages
 
 if TYPE_CHECKING:
@@ -79,4 +80,6 @@ def group_spec(plan: GroupPlan, job_id: bytes, namespace: str, keeper: bytes) ->
         job=job_id,
         is_detached=plan.is_detached,
         keeper=keeper,
+        rules=tuple(map(selector_rules, plan.label_selectors)),
+        preferred=plan.preferred,
     )

@@ -75,6 +75,7 @@ def _open(options: StartOptions, environment: Environment) -> NativeSession:
         session = join(found, facts, config)
         logger.info("Joined the jray head at %s: %s.", found.address, found.why)
     session.client.runtime_env = environment
+    session.client.default_actor_lifetime = options.default_actor_lifetime
     session.client.shows_output = options.log_to_driver
     return session
 
@@ -91,6 +92,7 @@ def _facts(options: StartOptions, environment: Environment) -> dict[str, Any]:
         "metadata": dict(options.metadata),
         "runtime_env": environment,
         "logging": options.logging,
+        "default_actor_lifetime": options.default_actor_lifetime,
     }
 
 

@@ -16,7 +16,7 @@ from jray._core.machine.actors import NameTaken
 from jray._core.machine.gathering import Gathering, Gatherings
 from jray._core.ports import ClientFacts, Node, NodeFacts, Pool
 from jray._core.resources import ResourceSet
-from jray._core.specs import ExitCause, MemorySample, SetupFailure
+from jray._core.specs import ActorSpec, ExitCause, MemorySample, SetupFailure
 from jray._core.wire import messages
 from jray._core.wire.connection import Message
 
@@ -64,7 +64,8 @@ class ClusterService:
             messages.RETURN: lambda _, m: scheduler.returned(m[1], retire=m[2]),
             messages.BLOCKED: lambda c, _: scheduler.blocked(c.worker_id or b""),
             messages.UNBLOCKED: lambda c, _: scheduler.unblocked(c.worker_id or b""),
-            messages.CREATE_ACTOR: self._create_actor,
+            messages.ANNOUNCE_ACTOR: lambda c, m: self._enter_actor(head.announce_actor, c, m[1]),
+            messages.CREATE_ACTOR: lambda c, m: self._enter_actor(head.create_actor, c, m[1]),
             messages.ACTOR_INFO: lambda c, m: self._reply(c, m[1], head.subscribe(c.number, m[2])),
             messages.KILL_ACTOR: lambda _, m: head.kill_actor(m[1], no_restart=m[2], reason=m[3]),
             messages.ACTOR_RELEASED: lambda _, m: head.actor_released(m[1]),
@@ -212,13 +213,13 @@ class ClusterService:
             client.number, class_number, units, wanted, (client.job_id, runtime_env), *details
         )
 
-    def _create_actor(self, client: ClientFacts, message: Message) -> None:
+    def _enter_actor(
+        self, enter: Callable[[int, ActorSpec], None], client: ClientFacts, spec: ActorSpec
+    ) -> None:
         try:
-            self.head.create_actor(client.number, message[1])
+            enter(client.number, spec)
         except NameTaken:  # the client reserved it first, so that this says something about another client
-            self._send(
-                client.number, (messages.NOTICE, message[1].cell, f"actor name {message[1].name!r} is taken")
-            )
+            self._send(client.number, (messages.NOTICE, spec.cell, f"actor name {spec.name!r} is taken"))
 
     def _actor_ready(self, client: ClientFacts, message: Message) -> None:
         self.scheduler.actor_made(message[1])

@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 from jray._core.config import Config
 from jray._core.environments import Environment
 from jray._core.machine import leases as machine
-from jray._core.machine.groups import Strategy
+from jray._core.machine.groups import Group
 from jray._core.machine.memory import Held, MemoryWatch
 from jray._core.ports import Node, NodeFacts, Pool, WorkerOrder
 from jray._core.resources import NodeResources, ResourceSet
@@ -158,8 +158,7 @@ class Scheduler:
         self.perform(self.leases.actor_dropped(actor_id))
 
     def create_group(self, spec: GroupSpec) -> None:
-        bundles = [ResourceSet(units) for units in spec.bundles]
-        self.perform(self.leases.group_created(spec.group_id, bundles, cast("Strategy", spec.strategy)))
+        self.perform(self.leases.group_created(Group.of(spec)))
 
     def remove_group(self, group_id: bytes) -> None:
         self.perform(self.leases.group_removed(group_id))

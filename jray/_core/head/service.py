@@ -100,6 +100,9 @@ class HeadService:
 
     # -- actors -----------------------------------------------------------------------------------
 
+    def announce_actor(self, client: int, spec: ActorSpec) -> None:
+        self._perform(self.actors.announce(spec, client))
+
     def create_actor(self, client: int, spec: ActorSpec) -> None:
         self._perform(self.actors.create(spec, client))
 

@@ -18,6 +18,7 @@ from jray._core.client.arguments import PackedArguments, are_plain, pack
 from jray._core.client.readiness import split, split_all
 from jray._core.client.results import STREAMING
 from jray._core.config import Config
+from jray._core.detect import VISIBLE_GPUS, gpus_as_seen, sets_visible_gpus
 from jray._core.engine import Whereabouts
 from jray._core.environments import Environment, as_dict
 from jray._core.frontend import Output, OutputKind, get_frontend
@@ -78,6 +79,7 @@ class InlineClient:
         labels: Mapping[str, str],
         node_name: str | None,
         metadata: Mapping[str, str],
+        default_actor_lifetime: str,
     ) -> None:
         self.config = config
         self.job_id = job_id
@@ -87,6 +89,8 @@ class InlineClient:
         self.namespace = namespace
         #: what all tasks and actors have
         self.runtime_env = runtime_env
+        self.default_actor_lifetime = default_actor_lifetime
+        self._visible_gpus = os.environ.get(VISIBLE_GPUS)
         self.shows_output = True
         self.is_closing = False
         self.pid = os.getpid()
@@ -148,9 +152,15 @@ class InlineClient:
     def variables(self, environment: Environment, gpu_ids: Sequence[str]) -> dict[str, str]:
         """Return the environment variables of code with that environment and those GPUs."""
         variables = dict(dict(environment).get("env_vars", ()))
-        if gpu_ids and os.environ.get("RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES", "") in {"", "0"}:
-            variables["CUDA_VISIBLE_DEVICES"] = ",".join(gpu_ids)
+        seen = self.gpus_as_seen(environment, gpu_ids) if gpu_ids else []
+        if seen and sets_visible_gpus({**os.environ, **variables}):
+            variables[VISIBLE_GPUS] = ",".join(map(str, seen))
         return variables
+
+    def gpus_as_seen(self, environment: Environment, gpu_ids: Sequence[str]) -> list[int] | list[str]:
+        """Return those GPUs as code with that environment sees them."""
+        own_list = dict(dict(environment).get("env_vars", ())).get(VISIBLE_GPUS, self._visible_gpus)
+        return gpus_as_seen(gpu_ids, nodes_list=self._visible_gpus, own_list=own_list)
 
     def whereabouts(self) -> Whereabouts:
         call = running.get()
@@ -172,7 +182,9 @@ class InlineClient:
         return Whereabouts(
             worker_id=self.worker_id if life is None else life.worker_id,
             resources={} if allocation is None else allocation.request.to_floats(),
-            gpu_ids=() if allocation is None else allocation.gpu_ids,
+            gpu_ids=()
+            if allocation is None
+            else tuple(self.gpus_as_seen(self.environment(), allocation.gpu_ids)),
             task_id=call.task_id,
             task_name=call.name,
             function_name=call.template.function_name or None,

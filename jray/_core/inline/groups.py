@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from jray._core.client.groups import group_spec
 from jray._core.engine import GroupPlan
 from jray._core.head.groups import GroupNameTaken, GroupTable
 from jray._core.inline.calls import running
-from jray._core.machine.groups import CREATED, GROUP_REMOVED, REMOVED, Group, Strategy
-from jray._core.resources import ResourceSet
+from jray._core.machine.groups import CREATED, GROUP_REMOVED, REMOVED, Group
 from jray._core.rows import group_state, group_table_entry
 from jray._core.specs import ExitCause, GroupSpec
 from jray.exceptions import RaySystemError
@@ -86,8 +85,7 @@ class InlineGroups:
     # -- what the table asks, with the lock held ---------------------------------------------------------
 
     def create_group(self, spec: GroupSpec) -> None:
-        bundles = [ResourceSet(units) for units in spec.bundles]
-        self._groups[spec.group_id] = Group(spec.group_id, bundles, cast("Strategy", spec.strategy))
+        self._groups[spec.group_id] = Group.of(spec)
         self._client.turns.accounts.bundles[spec.group_id] = {}
         self.place_locked()
 

@@ -83,6 +83,7 @@ def open_session(options: StartOptions) -> InlineSession:
         labels=capacity.labels,
         node_name=options.node_name,
         metadata=options.metadata,
+        default_actor_lifetime=options.default_actor_lifetime,
     )
     warning = "" if options.spill_dir is None else _NO_SPILLING
     return InlineSession(client, [os.path.abspath(path) for path in options.search_path], warning)

@@ -1,5 +1,7 @@
 """Decides what becomes of each actor of the cluster, and owns the names.  Pure.
 
+DEPENDENCIES_UNREADY --the constructor's arguments are there--> PENDING_CREATION
+
 PENDING_CREATION --placed, made--> ALIVE --worker died, restarts left--> RESTARTING --placed, made--> ALIVE
       |                              |                                        |
       +-- constructor raised --------+-- no restarts left, killed, -----------+--> DEAD
@@ -13,6 +15,7 @@ import dataclasses
 from jray._core.machine.groups import GROUP_REMOVED
 from jray._core.specs import ActorSpec, Concurrency, ExitCause
 
+UNREADY = "DEPENDENCIES_UNREADY"
 PENDING = "PENDING_CREATION"
 ALIVE = "ALIVE"
 RESTARTING = "RESTARTING"
@@ -136,6 +139,8 @@ class Actors:
         self._names: dict[tuple[str, str], bytes] = {}
         #: names given to actors that are not created yet, and the clients that asked
         self._reserved: dict[tuple[str, str], int] = {}
+        #: clients that have a handle to an actor of which nothing is known yet: its maker's word is still on its way
+        self._early: dict[bytes, set[int]] = {}
 
     # -- names ------------------------------------------------------------------------------------
 
@@ -165,22 +170,37 @@ class Actors:
 
     # -- events -----------------------------------------------------------------------------------
 
+    def announce(self, spec: ActorSpec, client: int) -> list[Action]:
+        """An actor is wanted once the arguments of its constructor are there.  Raises NameTaken."""
+        self._enter(spec, client).state = UNREADY
+        return []
+
     def create(self, spec: ActorSpec, client: int) -> list[Action]:
-        """An actor is wanted.  Raises NameTaken."""
-        if spec.actor_id in self.records:
+        """An actor is wanted, and all is there that it needs.  Raises NameTaken."""
+        record = self.records.get(spec.actor_id)
+        if record is None:
+            self._enter(spec, client)
+        elif record.state == UNREADY:
+            record.spec, record.state = spec, PENDING
+        else:  # it was killed, or let go, before its arguments came
             return []
+        return [Place(spec.actor_id)]
+
+    def _enter(self, spec: ActorSpec, client: int) -> ActorRecord:
         if spec.name is not None:
             if self.reserve(spec.namespace, spec.name, spec.actor_id, client) != spec.actor_id:
                 raise NameTaken(spec.name)
             self._reserved.pop((spec.namespace, spec.name), None)
         record = ActorRecord(spec, client)
-        record.subscribers.add(client)
+        record.subscribers = {client} | self._early.pop(spec.actor_id, set())
         self.records[spec.actor_id] = self._live[spec.actor_id] = record
-        return [Place(spec.actor_id)]
+        return record
 
     def subscribe(self, actor_id: bytes, client: int) -> ActorView | None:
+        """Tell a client what becomes of an actor from now on; return what it is now, None if that is not known yet."""
         record = self.records.get(actor_id)
         if record is None:
+            self._early.setdefault(actor_id, set()).add(client)
             return None
         record.subscribers.add(client)
         return record.view()
@@ -275,6 +295,10 @@ class Actors:
         for (namespace, name), maker in list(self._reserved.items()):
             if maker == client:
                 self.unreserve(namespace, name, self._names[namespace, name])
+        for actor_id, clients in list(self._early.items()):
+            clients.discard(client)
+            if not clients:
+                del self._early[actor_id]
         for record in list(self._live.values()):
             record.subscribers.discard(client)
             if record.client == client and not record.spec.is_detached:
@@ -315,6 +339,7 @@ class Actors:
             assert record is None or record.state != DEAD, f"the dead {name} of {namespace} keeps its name"
             assert (record is None) == ((namespace, name) in self._reserved), f"{name} is reserved for ever"
         assert self._reserved.keys() <= self._names.keys(), "a reservation of no name"
+        assert not self._early.keys() & self.records.keys(), "who asked early was forgotten"
         for record in self.records.values():
             spec = record.spec
             assert (record.state == ALIVE) == bool(record.address), "an address without life"

@@ -8,10 +8,12 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from jray._core.machine.accounts import Account
 from jray._core.resources import GPU, UNITS, Allocation, NodeResources, ResourceSet
+from jray._core.specs import GroupSpec
+from jray._core.strategies import LabelRule, labels_fit
 
 PENDING = "PENDING"
 CREATED = "CREATED"
@@ -28,20 +30,68 @@ STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 _Reserved = dict[int, tuple[Account, Allocation]]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bundle:
+    """What is reserved together, on one node."""
+
+    request: ResourceSet
+    rules: tuple[LabelRule, ...] = ()  #: which nodes will do
+
+    def __add__(self, other: Bundle) -> Bundle:
+        return Bundle(self.request + other.request, (*self.rules, *other.rules))
+
+    def is_allowed_on(self, node: Account) -> bool:
+        """Tell whether the node's labels are such."""
+        return labels_fit(self.rules, node.labels)
+
+    def may_be_on(self, node: Account) -> bool:
+        """Tell whether the node will do, whatever is in use there."""
+        return self.is_allowed_on(node) and node.resources.infeasible_reason(self.request) is None
+
+    def fits(self, node: Account) -> bool:
+        """Tell whether it can be reserved there now."""
+        return self.is_allowed_on(node) and node.resources.fits(self.request)
+
+    def reserve(self, node: Account) -> Allocation | None:
+        """Take it from the node; None if it does not fit there now."""
+        return node.resources.allocate(self.request) if self.is_allowed_on(node) else None
+
+    def never_reason(self, nodes: Sequence[Account]) -> str | None:
+        """Say, as the end of a sentence about it, why it can be on none of *nodes*; None: it can, or there are none."""
+        allowed = list(filter(self.is_allowed_on, nodes))
+        if nodes and not allowed:
+            return f"must be {' and '.join(map(str, self.rules))}, and no node is such"
+        reasons = [node.resources.infeasible_reason(self.request) for node in allowed]
+        return reasons[0] if nodes and None not in reasons else None
+
+
 @dataclasses.dataclass(slots=True, eq=False)
 class Group:
     """A placement group and where its bundles are."""
 
     group_id: bytes
-    bundles: Sequence[ResourceSet]
+    bundles: Sequence[Bundle]
     strategy: Strategy
+    preferred: bytes = b""  #: node for all of a STRICT_PACK group, if they fit there
     state: str = PENDING
     reserved: _Reserved = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, spec: GroupSpec) -> Group:
+        """Return the group that its creator wants."""
+        rules = spec.rules or ((),) * len(spec.bundles)
+        return cls(
+            spec.group_id,
+            [Bundle(ResourceSet(units), where) for units, where in zip(spec.bundles, rules, strict=True)],
+            cast("Strategy", spec.strategy),
+            spec.preferred,
+        )
 
     def place(self, nodes: Iterable[Account]) -> dict[int, Account] | None:
         """Reserve all bundles that have no place; return an account for each, or None if they don't all fit now."""
         wanted = {i: bundle for i, bundle in enumerate(self.bundles) if i not in self.reserved}
-        found = _arrange(wanted, self.strategy, list(nodes), [node for node, _ in self.reserved.values()])
+        best_first = sorted(nodes, key=lambda node: node.node_id != self.preferred)
+        found = _arrange(wanted, self.strategy, best_first, [node for node, _ in self.reserved.values()])
         if found is None:
             return None
         self.reserved |= found
@@ -66,26 +116,29 @@ class Group:
             self.state = RESCHEDULING
         return lost
 
-    def unplaced(self) -> list[ResourceSet]:
+    def unplaced(self) -> list[Bundle]:
         """Return what still needs a place, each on one node."""
         left = [bundle for i, bundle in enumerate(self.bundles) if i not in self.reserved]
-        return [sum(left, ResourceSet())] if self.strategy == "STRICT_PACK" and left else left
+        return [_together(left)] if self.strategy == "STRICT_PACK" and left else left
 
     def waiting_reason(self, nodes: Sequence[Account]) -> str:
         """Say, as a clause, what a group that is not placed waits for."""
         for i, bundle in enumerate(self.bundles):
-            reasons = [node.resources.infeasible_reason(bundle) for node in nodes]
-            if nodes and None not in reasons:
-                return f"bundle {i} can go nowhere: it {reasons[0]}"
+            reason = bundle.never_reason(nodes)
+            if reason is not None:
+                return f"bundle {i} can go nowhere: it {reason}"
         if self.strategy == "STRICT_SPREAD" and len(self.bundles) > len(nodes):
             return f"its {len(self.bundles)} bundles need as many nodes, and there are {len(nodes)}"
         if self.strategy == "STRICT_PACK":
-            whole = sum(self.bundles, ResourceSet())
-            reasons = [node.resources.infeasible_reason(whole) for node in nodes]
-            if nodes and None not in reasons:
-                return f"all bundles together can go on no node: that {reasons[0]}"
+            reason = _together(self.bundles).never_reason(nodes)
+            if reason is not None:
+                return f"all bundles together can go on no node: that {reason}"
         waiting = sum(i not in self.reserved for i in range(len(self.bundles)))
         return f"waits for room for {waiting} of {len(self.bundles)} bundles"
+
+
+def _together(bundles: Sequence[Bundle]) -> Bundle:
+    return sum(bundles, Bundle(ResourceSet()))
 
 
 def _resources_of(allocation: Allocation) -> NodeResources:
@@ -94,11 +147,13 @@ def _resources_of(allocation: Allocation) -> NodeResources:
 
 
 def _arrange(
-    wanted: Mapping[int, ResourceSet], strategy: Strategy, nodes: list[Account], others: Sequence[Account]
+    wanted: Mapping[int, Bundle], strategy: Strategy, nodes: list[Account], others: Sequence[Account]
 ) -> _Reserved | None:
     """Reserve each of *wanted*, or nothing.  *others* are the nodes of the group's bundles that have their place."""
-    # the largest first: what is left over of a node may do for a small one
-    order = sorted(wanted, key=lambda i: -_weight(wanted[i]))
+    # those first that fewer nodes will do for, and then the largest: what is left of a node may do for a small one
+    order = sorted(
+        wanted, key=lambda i: (sum(map(wanted[i].is_allowed_on, nodes)), -_weight(wanted[i].request))
+    )
     if strategy == "STRICT_PACK":
         # one node, and the same as before where some survived
         return _on_one(wanted, order, [others[0]] if others else nodes)
@@ -114,13 +169,11 @@ def _arrange(
     return _evenly(wanted, order, nodes, Counter(others))
 
 
-def _weight(bundle: ResourceSet) -> float:
-    return sum(units for _, units in bundle.items() if units < UNITS * UNITS) + UNITS * bundle.get(GPU)
+def _weight(request: ResourceSet) -> float:
+    return sum(units for _, units in request.items() if units < UNITS * UNITS) + UNITS * request.get(GPU)
 
 
-def _on_one(
-    wanted: Mapping[int, ResourceSet], order: list[int], nodes: Iterable[Account]
-) -> _Reserved | None:
+def _on_one(wanted: Mapping[int, Bundle], order: list[int], nodes: Iterable[Account]) -> _Reserved | None:
     for node in nodes:
         found = _as_many(wanted, order, node)
         if len(found) == len(order):
@@ -129,17 +182,17 @@ def _on_one(
     return None
 
 
-def _as_many(wanted: Mapping[int, ResourceSet], order: list[int], node: Account) -> _Reserved:
+def _as_many(wanted: Mapping[int, Bundle], order: list[int], node: Account) -> _Reserved:
     """Reserve as many as fit on one node."""
     found: _Reserved = {}
     for i in order:
-        allocation = node.resources.allocate(wanted[i])
+        allocation = wanted[i].reserve(node)
         if allocation is not None:
             found[i] = (node, allocation)
     return found
 
 
-def _on_few(wanted: Mapping[int, ResourceSet], order: list[int], nodes: list[Account]) -> _Reserved | None:
+def _on_few(wanted: Mapping[int, Bundle], order: list[int], nodes: list[Account]) -> _Reserved | None:
     """Reserve all, each time on the node that takes most of what is left."""
     found: _Reserved = {}
     left, open_nodes = list(order), list(nodes)
@@ -160,11 +213,9 @@ def _on_few(wanted: Mapping[int, ResourceSet], order: list[int], nodes: list[Acc
     return found
 
 
-def _on_distinct(
-    wanted: Mapping[int, ResourceSet], order: list[int], nodes: list[Account]
-) -> _Reserved | None:
+def _on_distinct(wanted: Mapping[int, Bundle], order: list[int], nodes: list[Account]) -> _Reserved | None:
     """Reserve each on a node of its own: a matching, found by augmenting paths, so that it is found if there is one."""
-    fitting = {i: [node for node in nodes if node.resources.fits(wanted[i])] for i in order}
+    fitting = {i: [node for node in nodes if wanted[i].fits(node)] for i in order}
     taken: dict[Account, int] = {}
 
     def settle(i: int, seen: set[Account]) -> bool:
@@ -181,14 +232,14 @@ def _on_distinct(
             return None
     found: _Reserved = {}
     for node, i in taken.items():
-        allocation = node.resources.allocate(wanted[i])
+        allocation = wanted[i].reserve(node)
         assert allocation is not None, "what fitted does not fit"
         found[i] = (node, allocation)
     return found
 
 
 def _evenly(
-    wanted: Mapping[int, ResourceSet], order: list[int], nodes: list[Account], counts: Counter[Account]
+    wanted: Mapping[int, Bundle], order: list[int], nodes: list[Account], counts: Counter[Account]
 ) -> _Reserved | None:
     """Reserve each on a node of its own if that can be, else each where there are the fewest so far."""
     distinct = _on_distinct(wanted, order, [node for node in nodes if not counts[node]])
@@ -197,7 +248,7 @@ def _evenly(
     found: _Reserved = {}
     for i in order:
         for node in sorted(nodes, key=lambda node: counts[node]):
-            allocation = node.resources.allocate(wanted[i])
+            allocation = wanted[i].reserve(node)
             if allocation is not None:
                 found[i] = (node, allocation)
                 counts[node] += 1

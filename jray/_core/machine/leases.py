@@ -22,7 +22,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from jray._core.machine.accounts import Account, Accounts, Candidates
-from jray._core.machine.groups import CREATED, GROUP_REMOVED, Group, Strategy
+from jray._core.machine.groups import CREATED, GROUP_REMOVED, Group
 from jray._core.resources import CPU, GPU, Allocation, Misfit, NodeResources, ResourceSet
 from jray._core.strategies import ANYWHERE, Where
 
@@ -327,12 +327,10 @@ class Leases:
             return said
         return self._schedule()
 
-    def group_created(
-        self, group_id: bytes, bundles: Sequence[ResourceSet], strategy: Strategy
-    ) -> list[Action]:
+    def group_created(self, group: Group) -> list[Action]:
         """A placement group is wanted: all its bundles are reserved once they fit."""
-        self.groups[group_id] = self._unplaced[group_id] = Group(group_id, bundles, strategy)
-        self.accounts.bundles[group_id] = {}
+        self.groups[group.group_id] = self._unplaced[group.group_id] = group
+        self.accounts.bundles[group.group_id] = {}
         self._has_more_room = True
         return self._schedule()
 
@@ -801,8 +799,8 @@ class Leases:
         for group in [group for key, group in self._unplaced.items() if key in late]:
             for bundle in group.unplaced():
                 nodes = self.accounts.nodes.values()
-                fitting = [node for node in nodes if node.resources.infeasible_reason(bundle) is None]
-                self._keep(group.group_id, bundle, fitting, 1)
+                fitting = [node for node in nodes if bundle.may_be_on(node)]
+                self._keep(group.group_id, bundle.request, fitting, 1)
         self._flowing.clear()
         return self._schedule() if stuck else []
 

@@ -77,6 +77,7 @@ class NodeService:
                 "sys_path": order.job.get("sys_path"),
                 "namespace": order.job.get("namespace"),
                 "logging": order.job.get("logging"),
+                "default_actor_lifetime": order.job.get("default_actor_lifetime", "non_detached"),
                 "runtime_env": dict(order.runtime_env),
             },
         )

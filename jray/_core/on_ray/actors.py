@@ -25,7 +25,7 @@ from jray._core.on_ray.tasks import submitted
 from jray._core.options import MethodOptions
 from jray._core.refs import current
 from jray._core.signature import CallShape
-from jray.actor import ActorMeta, MethodMeta
+from jray.actor import ActorMeta, MethodMeta, is_dunder
 from jray.exceptions import ActorHandleNotFoundError
 
 if TYPE_CHECKING:
@@ -40,6 +40,17 @@ _SPECIAL = {
     "__ray_call__": "_jray_apply",
     "__jray_call__": "_jray_apply",
 }
+
+
+#: before the names of methods such as `__len__`: an entry that had these itself would be another kind of object
+_HIDDEN = "_jray"
+
+
+def _on_ray(name: str) -> str:
+    """Return how a method is called where Ray knows of it."""
+    if name in _SPECIAL:
+        return _SPECIAL[name]
+    return _HIDDEN + name if is_dunder(name) and name != "__call__" else name
 
 
 class Keeper:
@@ -139,22 +150,19 @@ class RayActors:
         self._engine.registrations.follow()
         user: Any = plan.cls
         meta = plan.meta
-        members = {
-            name: inspect.getattr_static(user, name)
-            for name in meta.methods
-            if not (name.startswith("__") and name.endswith("__")) or name == "__call__"
-        }
-        kinds = [(name, _kind_of(getattr(user, name))) for name in members]
+        # what every object has, handles have too, and so do not pass on
+        names = [name for name in meta.methods if not (is_dunder(name) and hasattr(object, name))]
+        kinds = [(_on_ray(name), name, _kind_of(getattr(user, name))) for name in names]
         # what Ray itself calls
         if user.__repr__ is not object.__repr__:
-            kinds.append(("__repr__", "plain"))
+            kinds.append(("__repr__", "__repr__", "plain"))
         if hasattr(user, "__ray_shutdown__") or hasattr(user, "__jray_shutdown__"):
-            kinds.append(("__ray_shutdown__", "shutdown"))
+            kinds.append(("__ray_shutdown__", "", "shutdown"))
         entry: Any = courier.actor_entry(ActorRunner(user, meta), user.__name__, kinds)
         entry.__module__, entry.__qualname__, entry.__doc__ = user.__module__, user.__qualname__, user.__doc__
-        for name in members:
+        for name in names:
             method = meta.methods[name]
-            function = getattr(entry, name)
+            function = getattr(entry, _on_ray(name))
             function.__name__, function.__qualname__ = name, f"{user.__qualname__}.{name}"
             function.__signature__ = _signature(method.shape)
             defaults = method_keywords(method.options, is_generator=method.is_generator)
@@ -227,9 +235,7 @@ class RayActors:
         keywords = method_keywords(plan.options, is_generator=plan.is_generator)
         num_returns = plan.options.returns(plan.is_generator)
         tally = self._engine.watch.tally(plan.cell, plan.name, is_actor_call=True)
-        template = CallTemplate(
-            _SPECIAL.get(plan.method, plan.method), plan.name, keywords, num_returns, tally
-        )
+        template = CallTemplate(_on_ray(plan.method), plan.name, keywords, num_returns, tally)
         if plan.cell and self._takes_cell(record, template.method):
             template.cell = plan.cell
         template.is_relayed = num_returns == "streaming" and self._engine.is_remote_client
@@ -367,5 +373,6 @@ def _meta_of(facts: tuple[Any, ...]) -> ActorMeta:
         num_returns = returns.get(name)
         is_generator = bool(generators.get(name)) or num_returns == "streaming"
         options = MethodOptions(num_returns=None if num_returns in (None, 1, "streaming") else num_returns)
-        methods[name] = MethodMeta(name, options, shape, is_generator=is_generator)
+        own = name.removeprefix(_HIDDEN) if name.startswith(f"{_HIDDEN}__") else name
+        methods[own] = MethodMeta(own, options, shape, is_generator=is_generator)
     return ActorMeta(class_name, methods, 0, -1)

@@ -122,13 +122,13 @@ def function_entry(runner: Any, *, is_generator: bool) -> Callable[..., Any]:
     return run
 
 
-def actor_entry(runner: Any, class_name: str, methods: Sequence[tuple[str, str]]) -> type:
-    """Return the class that Ray is to make an actor of; *methods* are (name, kind)."""
+def actor_entry(runner: Any, class_name: str, methods: Sequence[tuple[str, str, str]]) -> type:
+    """Return the class that Ray is to make an actor of; *methods* are (name on Ray, name, kind)."""
 
     def start(self: Any, *args: Any, **kwargs: Any) -> None:
         self._jray_host = runner.start(args, kwargs)
 
-    entries = {name: _method_entry(name, kind) for name, kind in methods}
+    entries = {on_ray: _method_entry(name, kind) for on_ray, name, kind in methods}
     return type(class_name, (), {"__init__": start, "_jray_apply": _method_entry("", "apply"), **entries})
 
 

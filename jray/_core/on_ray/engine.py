@@ -45,8 +45,10 @@ class RayEngine:
     """One per process; in a worker made when the first thing of jray's arrives."""
 
     engine_name = "ray"
-    #: Ray knows itself in which placement group its workers are
+    #: Ray knows itself in which placement group its workers are ...
     is_in_group = False
+    #: ... and what the job says of its actors
+    default_actor_lifetime = "non_detached"
     #: the number that a client has in jray's own engine
     number = 0
 

@@ -44,6 +44,8 @@ class RayGroups:
                 strategy=plan.strategy,
                 name=plan.name,
                 lifetime="detached" if plan.is_detached else None,
+                bundle_label_selector=[dict(selector) for selector in plan.label_selectors] or None,
+                _soft_target_node_id=plan.preferred.hex() or None,
             )
         except ray.exceptions.RayError as error:
             raise translated(error) from None

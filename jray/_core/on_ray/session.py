@@ -102,6 +102,11 @@ def open_session(options: StartOptions) -> RaySession:
             "Ray is initialized in this process already. Leave jray.init's address out to use that cluster, or call "
             "ray.shutdown() first."
         )
+    elif given := [*_given_locally(options), *_given_of_the_job(options)]:
+        raise ValueError(
+            f"Ray is initialized in this process already, so {' and '.join(given)} must not be provided. Give it to "
+            "ray.init(), or call ray.shutdown() first."
+        )
     try:
         return _opened(ray, options, is_ours=is_ours)
     except BaseException:
@@ -177,9 +182,7 @@ def _wanted(address: str | None) -> str | None:
 def _join(ray: Any, options: StartOptions) -> None:
     address = _wanted(options.address)
     _probe(address or "", options.temp_dir)
-    keywords = {
-        rays: getattr(options, ours) for ours, rays in _LOCAL.items() if getattr(options, ours) is not None
-    }
+    keywords = _given_locally(options)
     for name in ("resources", "labels", "runtime_env"):
         value = keywords.get(name) if name != "runtime_env" else options.runtime_env
         if value is not None:
@@ -214,22 +217,52 @@ def _join(ray: Any, options: StartOptions) -> None:
         own.setLevel(level)
 
 
+def _given_locally(options: StartOptions) -> dict[str, Any]:
+    """Return what is said of a new cluster, by Ray's keywords."""
+    return {
+        rays: getattr(options, ours) for ours, rays in _LOCAL.items() if getattr(options, ours) is not None
+    }
+
+
+def _given_of_the_job(options: StartOptions) -> list[str]:
+    """Return the user's names of what is said of the job."""
+    given = {
+        "namespace": options.namespace,
+        "runtime_env": options.runtime_env,
+        "logging_config": options.logging,
+        **_of_job_config(options),
+    }
+    return [name for name, value in given.items() if value]
+
+
+def _of_job_config(options: StartOptions) -> dict[str, Any]:
+    """Return what Ray takes in a `JobConfig` alone, by the names there; false: it is not said."""
+    return {
+        "job_config.metadata": options.metadata,
+        "job_config.code_search_path": options.search_path,
+        "job_config.default_actor_lifetime": options.default_actor_lifetime != "non_detached",
+    }
+
+
 def _of_the_job(options: StartOptions, *, is_remote: bool) -> dict[str, Any]:
     """Return the keywords of Ray's `init` for what concerns the whole job."""
     keywords: dict[str, Any] = {}
     logs = None
     if options.logging is not None:
         logs = importlib.import_module("ray").LoggingConfig(**options.logging)
+    job_settings = [name for name, value in _of_job_config(options).items() if value]
     if is_remote:
-        if options.metadata or options.search_path:
+        if job_settings:
             raise NotImplementedError(
-                "Ray takes neither job_config.metadata nor job_config.code_search_path by ray://. Join from one of the "
-                "cluster's machines, or leave them out."
+                f"Ray does not take {' and '.join(job_settings)} by ray://. Join from one of the cluster's machines, "
+                "or leave it out."
             )
         return keywords if logs is None else {"logging_config": logs}
-    if options.metadata or options.search_path or logs is not None:
+    if job_settings or logs is not None:
         job = importlib.import_module("ray.job_config").JobConfig(
-            metadata=dict(options.metadata), _py_driver_sys_path=list(options.search_path)
+            metadata=dict(options.metadata),
+            default_actor_lifetime=options.default_actor_lifetime,
+            _py_driver_sys_path=list(options.search_path),
         )
         if logs is not None:
             job.set_py_logging_config(logs)

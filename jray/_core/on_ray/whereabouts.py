@@ -53,10 +53,8 @@ class RayWhereabouts:
         return dict(self._context.get_assigned_resources()) if self._is_in_worker else {}
 
     @property
-    def gpu_ids(self) -> tuple[str, ...]:
-        if self._engine.is_remote_client:
-            return ()
-        return tuple(str(gpu) for gpu in ray.get_gpu_ids())
+    def gpu_ids(self) -> tuple[int | str, ...]:
+        return () if self._engine.is_remote_client else tuple(ray.get_gpu_ids())
 
     @property
     def task_id(self) -> bytes | None:

@@ -59,6 +59,7 @@ CREATE_GROUP = (
     80  #: GroupSpec without a name; one with a name is created by a question, for the name may be taken
 )
 REMOVE_GROUP = 81  #: group id
+ANNOUNCE_ACTOR = 83  #: ActorSpec, some of whose arguments are not there yet: CREATE_ACTOR comes later
 WAIT_GROUP = 82  #: request, group id; answered by REPLY once it is placed (True) or removed (False)
 PULL = 73  #: request, object id, Location on another node: answered by REPLY with the place of a copy here
 DONE_READING = 74  #: [object id...]: the sender reads these copies no more

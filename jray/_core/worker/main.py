@@ -14,6 +14,7 @@ from jray._core import frontend
 from jray._core.client.core import CoreClient
 from jray._core.client.interrupts import OwnHandlerShield, Shields
 from jray._core.config import Config
+from jray._core.detect import VISIBLE_GPUS, gpus_as_seen, sets_visible_gpus
 from jray._core.logs import LoggingConfig
 from jray._core.refs import current
 from jray._core.specs import ActorSpec
@@ -35,8 +36,9 @@ _NICENESS = 15
 
 def run(settings: dict[str, Any]) -> None:
     """Be a worker.  Called in a fresh fork of the zygote; returns when the process is to exit normally."""
+    nodes_gpus = os.environ.get(VISIBLE_GPUS)
     _settle(settings)
-    worker = Worker(settings)
+    worker = Worker(settings, nodes_gpus)
     worker.work()  # what it raises is a defect of jray: the zygote's child prints it, and exits with 70
     worker.leave()
 
@@ -69,8 +71,10 @@ def _settle(settings: dict[str, Any]) -> None:
 class Worker:
     """A worker process."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: dict[str, Any], nodes_gpus: str | None) -> None:
         self._settings = settings
+        #: `VISIBLE_GPUS` of the node, and this process's as it began
+        self._gpu_lists = nodes_gpus, os.environ.get(VISIBLE_GPUS)
         config = Config.from_environ()
         reactor = Reactor(config.spin_us)
         self._shield = OwnHandlerShield(reactor.wake, self._is_cancel_wanted)
@@ -86,11 +90,12 @@ class Worker:
         )
         self.client.namespace = settings["namespace"]
         self.client.runtime_env = tuple(settings["runtime_env"].items())
+        self.client.default_actor_lifetime = settings["default_actor_lifetime"]
         router = OutputRouter(settings["log_path"], self._to_node, self._arm_output)
         self._router = router
         self._executor = Executor(self.client, router)
         self.resources: dict[str, float] = {}
-        self.gpu_ids: list[str] = []
+        self.gpu_ids: list[int] | list[str] = []
         self._becoming: list[tuple[ActorSpec, int]] = []
         handlers = self.client.handlers
         handlers[messages.LEASED] = self._on_leased
@@ -155,9 +160,10 @@ class Worker:
 
     def _on_leased(self, _: Any, message: tuple[Any, ...]) -> None:
         self.resources = message[1]
-        self.gpu_ids = message[2]
-        if self.gpu_ids and os.environ.get("RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES", "") in ("", "0"):
-            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpu_ids)
+        nodes_list, own_list = self._gpu_lists
+        self.gpu_ids = gpus_as_seen(message[2], nodes_list=nodes_list, own_list=own_list)
+        if self.gpu_ids and sets_visible_gpus():
+            os.environ[VISIBLE_GPUS] = ",".join(map(str, self.gpu_ids))
         cpus = int(self.resources.get("CPU", 0))
         if "JRAY_USER_OMP_NUM_THREADS" not in os.environ:
             os.environ["OMP_NUM_THREADS"] = str(max(1, cpus))

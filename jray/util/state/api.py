@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from jray._core.engine import Rows
@@ -41,6 +41,9 @@ from jray.util.state.exception import RayStateApiException, ServerUnavailable
 #: what the user gives: (column, "=" or "!=", value)
 Filters = Iterable[Sequence[Any]] | None
 Schema = TypeVar("Schema", bound=StateSchema)
+Answer = TypeVar("Answer")
+Answer_co = TypeVar("Answer_co", covariant=True)
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: kinds of things that a cluster may know nothing of
 _MAY_LACK = {"runtime_envs"}
@@ -73,7 +76,7 @@ def _ask(
     tolerant: bool = False,
     explain: bool = False,
 ) -> Rows:
-    """Return the rows of a kind; `tolerant`: also if some are missing."""
+    """Return the rows of a kind; `tolerant`: also if some are missing, which `explain` says to the caller's caller."""
     client = require_client(address)
     timeout_s = None if timeout == DEFAULT_RPC_TIMEOUT else max(0.0, timeout)
     try:
@@ -93,47 +96,11 @@ def _ask(
         )
     if explain:
         for text in answer.warnings:
-            warnings.warn(text, UserWarning, stacklevel=4)
-        if len(answer.rows) < answer.total:
-            text = f"{len(answer.rows)} of {answer.total} {kind}: raise limit to get more, or filter."
-            warnings.warn(text, UserWarning, stacklevel=4)
+            warnings.warn(text, UserWarning, stacklevel=3)
     return answer
 
 
-def _list(
-    kind: str,
-    schema: type[Schema],
-    address: str | None,
-    filters: Filters,
-    limit: int,
-    timeout: float,
-    detail: bool,
-    raise_on_missing_output: bool,
-    explain: bool,
-) -> list[Schema]:
-    checked = queries.checked_filters(schema, filters)
-    queries.checked_limit(limit)
-    if checked is None:
-        return []
-    answer = _ask(
-        kind, address, timeout, checked, limit,
-        detail=detail, tolerant=not raise_on_missing_output, explain=explain,
-    )  # fmt: skip
-    shown = schema.columns() if detail else schema.base_columns()
-    return [
-        schema.from_row({name: value for name, value in row.items() if name in shown}) for row in answer.rows
-    ]
-
-
-def _find(
-    kind: str, schema: type[Schema], key: str, wanted: str, address: str | None, timeout: float, explain: bool
-) -> list[Schema]:
-    """Return the rows with that id, with detail."""
-    answer = _ask(kind, address, timeout, ((key, "=", wanted),), detail=True, explain=explain)
-    return [schema.from_row(row) for row in answer.rows]
-
-
-# -- lists ----------------------------------------------------------------------------------------------
+# Each kind of question is a function, and each thing that can be asked for an entry below it.
 
 
 class Lister(Protocol[Schema]):
@@ -151,9 +118,38 @@ class Lister(Protocol[Schema]):
     ) -> list[Schema]: ...
 
 
-def _lister(kind: str, schema: type[Schema], text: str) -> Lister[Schema]:
-    """Return the function that lists a kind, with that docstring."""
+class Getter(Protocol[Answer_co]):
+    """A function that asks for the thing of one id, with detail."""
 
+    def __call__(
+        self,
+        id: str,
+        address: str | None = None,
+        timeout: float = DEFAULT_RPC_TIMEOUT,
+        _explain: bool = False,
+    ) -> Answer_co: ...
+
+
+class Summarizer(Protocol):
+    """A function that asks how many there are of each."""
+
+    def __call__(
+        self,
+        address: str | None = None,
+        timeout: float = DEFAULT_RPC_TIMEOUT,
+        raise_on_missing_output: bool = True,
+        _explain: bool = False,
+    ) -> dict[str, Any]: ...
+
+
+def _named(function: Function, name: str, text: str) -> Function:
+    """Give a function that was made here its public name and docstring."""
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = text
+    return function
+
+
+def _lister(kind: str, schema: type[Schema], text: str) -> Lister[Schema]:
     def ask(
         address: str | None = None,
         filters: Filters = None,
@@ -163,13 +159,70 @@ def _lister(kind: str, schema: type[Schema], text: str) -> Lister[Schema]:
         raise_on_missing_output: bool = True,
         _explain: bool = False,
     ) -> list[Schema]:
-        return _list(
-            kind, schema, address, filters, limit, timeout, detail, raise_on_missing_output, _explain
-        )
+        checked = queries.checked_filters(schema, filters)
+        queries.checked_limit(limit)
+        if checked is None:
+            return []
+        answer = _ask(
+            kind, address, timeout, checked, limit,
+            detail=detail, tolerant=not raise_on_missing_output, explain=_explain,
+        )  # fmt: skip
+        if _explain and len(answer.rows) < answer.total:
+            text = f"{len(answer.rows)} of {answer.total} {kind}: raise limit to get more, or filter."
+            warnings.warn(text, UserWarning, stacklevel=2)
+        shown = schema.columns() if detail else schema.base_columns()
+        return [
+            schema.from_row({name: value for name, value in row.items() if name in shown})
+            for row in answer.rows
+        ]
 
-    ask.__name__ = ask.__qualname__ = f"list_{kind}"
-    ask.__doc__ = text
-    return ask
+    return _named(ask, f"list_{kind}", text)
+
+
+def _getter(
+    name: str,
+    kind: str,
+    schema: type[Schema],
+    keys: Sequence[str],
+    choose: Callable[[list[Schema]], Answer],
+    text: str,
+) -> Getter[Answer]:
+    """Return the function `get_<name>`, which looks for the id in one column of *keys* after the other."""
+
+    def ask(
+        id: str, address: str | None = None, timeout: float = DEFAULT_RPC_TIMEOUT, _explain: bool = False
+    ) -> Answer:
+        found: list[Schema] = []
+        for key in keys:
+            answer = _ask(kind, address, timeout, ((key, "=", id),), detail=True, explain=_explain)
+            found = [schema.from_row(row) for row in answer.rows]
+            if found:
+                break
+        return choose(found)
+
+    return _named(ask, f"get_{name}", text)
+
+
+def _summarizer(
+    kind: str, add_up: Callable[[Rows], dict[str, Any]], text: str, *, limit: int = sys.maxsize
+) -> Summarizer:
+    """Return the function `summarize_<kind>`, which adds up at most *limit* rows, and the counts of all."""
+
+    def ask(
+        address: str | None = None,
+        timeout: float = DEFAULT_RPC_TIMEOUT,
+        raise_on_missing_output: bool = True,
+        _explain: bool = False,
+    ) -> dict[str, Any]:
+        answer = _ask(
+            kind, address, timeout, limit=limit, tolerant=not raise_on_missing_output, explain=_explain
+        )
+        return {"cluster": add_up(answer)}
+
+    return _named(ask, f"summarize_{kind}", text)
+
+
+# -- lists ----------------------------------------------------------------------------------------------
 
 
 _MOST = "at most *limit* (up to 10 000)"
@@ -215,95 +268,59 @@ def list_cluster_events(
 # -- one thing --------------------------------------------------------------------------------------------
 
 
-def get_actor(
-    id: str, address: str | None = None, timeout: float = DEFAULT_RPC_TIMEOUT, _explain: bool = False
-) -> ActorState | None:
-    """Return the actor of that id with detail, or None."""
-    found = _find("actors", ActorState, "actor_id", id, address, timeout, _explain)
+def _first(found: list[Schema]) -> Schema | None:
     return found[0] if found else None
 
 
-def get_task(
-    id: str, address: str | None = None, timeout: float = DEFAULT_RPC_TIMEOUT, _explain: bool = False
-) -> TaskState | list[TaskState] | None:
-    """Return the task of that id with detail, a list if there are several attempts, or None."""
-    found = _find("tasks", TaskState, "task_id", id, address, timeout, _explain)
-    return found if len(found) > 1 else found[0] if found else None
+def _attempts(found: list[TaskState]) -> TaskState | list[TaskState] | None:
+    return found if len(found) > 1 else _first(found)
 
 
-def get_objects(
-    id: str, address: str | None = None, timeout: float = DEFAULT_RPC_TIMEOUT, _explain: bool = False
-) -> list[ObjectState]:
-    """Return what each process holds of the object of that id."""
-    return _find("objects", ObjectState, "object_id", id, address, timeout, _explain)
-
-
-def get_node(
-    id: str, address: str | None = None, timeout: float = DEFAULT_RPC_TIMEOUT, _explain: bool = False
-) -> NodeState | None:
-    """Return the node of that id with detail, or None."""
-    found = _find("nodes", NodeState, "node_id", id, address, timeout, _explain)
-    return found[0] if found else None
-
-
-def get_worker(
-    id: str, address: str | None = None, timeout: float = DEFAULT_RPC_TIMEOUT, _explain: bool = False
-) -> WorkerState | None:
-    """Return the worker of that id with detail, or None."""
-    found = _find("workers", WorkerState, "worker_id", id, address, timeout, _explain)
-    return found[0] if found else None
-
-
-def get_job(
-    id: str, address: str | None = None, timeout: float = DEFAULT_RPC_TIMEOUT, _explain: bool = False
-) -> JobState | None:
-    """Return the job of that submission id, or else of that job id, with detail, or None."""
-    found = _find("jobs", JobState, "submission_id", id, address, timeout, _explain)
-    found = found or _find("jobs", JobState, "job_id", id, address, timeout, _explain)
-    return found[0] if found else None
-
-
-def get_placement_group(
-    id: str, address: str | None = None, timeout: float = DEFAULT_RPC_TIMEOUT, _explain: bool = False
-) -> PlacementGroupState | None:
-    """Return the placement group of that id with detail, or None."""
-    found = _find(
-        "placement_groups", PlacementGroupState, "placement_group_id", id, address, timeout, _explain
-    )
-    return found[0] if found else None
+get_actor = _getter(
+    "actor", "actors", ActorState, ["actor_id"], _first,
+    "Return the actor of that id with detail, or None.",
+)  # fmt: skip
+get_task = _getter(
+    "task", "tasks", TaskState, ["task_id"], _attempts,
+    "Return the task of that id with detail, a list if there are several attempts, or None.",
+)  # fmt: skip
+get_objects = _getter(
+    "objects", "objects", ObjectState, ["object_id"], list,
+    "Return what each process holds of the object of that id.",
+)  # fmt: skip
+get_node = _getter(
+    "node", "nodes", NodeState, ["node_id"], _first,
+    "Return the node of that id with detail, or None.",
+)  # fmt: skip
+get_worker = _getter(
+    "worker", "workers", WorkerState, ["worker_id"], _first,
+    "Return the worker of that id with detail, or None.",
+)  # fmt: skip
+get_job = _getter(
+    "job", "jobs", JobState, ["submission_id", "job_id"], _first,
+    "Return the job of that submission id, or else of that job id, with detail, or None.",
+)  # fmt: skip
+get_placement_group = _getter(
+    "placement_group", "placement_groups", PlacementGroupState, ["placement_group_id"], _first,
+    "Return the placement group of that id with detail, or None.",
+)  # fmt: skip
 
 
 # -- summaries --------------------------------------------------------------------------------------------
 
-
-def summarize_tasks(
-    address: str | None = None,
-    timeout: float = DEFAULT_RPC_TIMEOUT,
-    raise_on_missing_output: bool = True,
-    _explain: bool = False,
-) -> dict[str, Any]:
-    """Return how many tasks there are of each name and state: `{"cluster": {"summary": {name: ...}, ...}}`."""
-    answer = _ask("tasks", address, timeout, (), 0, tolerant=not raise_on_missing_output)
-    return {"cluster": queries.task_summary(answer.counts)}
-
-
-def summarize_actors(
-    address: str | None = None,
-    timeout: float = DEFAULT_RPC_TIMEOUT,
-    raise_on_missing_output: bool = True,
-    _explain: bool = False,
-) -> dict[str, Any]:
-    """Return how many actors there are of each class and state: `{"cluster": {"summary": {class: ...}, ...}}`."""
-    answer = _ask("actors", address, timeout, tolerant=not raise_on_missing_output, explain=_explain)
-    return {"cluster": queries.actor_summary(answer.rows)}
-
-
-def summarize_objects(
-    address: str | None = None,
-    timeout: float = DEFAULT_RPC_TIMEOUT,
-    raise_on_missing_output: bool = True,
-    _explain: bool = False,
-) -> dict[str, Any]:
-    """Return how many objects there are, and how large, of each place in the code that made them."""
-    answer = _ask("objects", address, timeout, tolerant=not raise_on_missing_output, explain=_explain)
-    return {"cluster": queries.object_summary(answer.rows)}
+summarize_tasks = _summarizer(
+    "tasks",
+    lambda answer: queries.task_summary(answer.counts),
+    'Return how many tasks there are of each name and state: `{"cluster": {"summary": {name: ...}, ...}}`.',
+    limit=0,
+)
+summarize_actors = _summarizer(
+    "actors",
+    lambda answer: queries.actor_summary(answer.rows),
+    'Return how many actors there are of each class and state: `{"cluster": {"summary": {class: ...}, ...}}`.',
+)
+summarize_objects = _summarizer(
+    "objects",
+    lambda answer: queries.object_summary(answer.rows),
+    "Return how many objects there are, and how large, of each place in the code that made them.",
+)

@@ -103,7 +103,7 @@ class ActorState(StateSchema):
 
     actor_id: str = _column()
     class_name: str = _column()
-    #: PENDING_CREATION, ALIVE, RESTARTING or DEAD
+    #: DEPENDENCIES_UNREADY, PENDING_CREATION, ALIVE, RESTARTING or DEAD
     state: str = _column()
     job_id: str = _column()
     name: str | None = _column()

@@ -41,7 +41,7 @@ def checked_filters(
             warnings.warn(
                 f"No row has {name} = {wanted[name]!r} and {name} = {value!r}: the answer is empty.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
             return None
     return tuple(found)
