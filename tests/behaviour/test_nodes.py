@@ -169,7 +169,7 @@ def test_logs_are_read_from_the_node_that_has_them(nodes: Nodes) -> None:
     class Talker:
         def say(self, text: str) -> str:
             print(text, flush=True)
-            return jray.get_runtime_context().get_actor_id()
+            return str(jray.get_runtime_context().get_actor_id())
 
     talker = Talker.options(**on("a")).remote()
     actor_id = jray.get(talker.say.remote("said far away"))

@@ -68,7 +68,8 @@ class Pump:
         self._poller: int | None = None
         self._user_since_s = 0.0  #: when the polling user thread came; 0: there is none
         self._user_left_s = 0.0
-        self._lock_waiters = 0
+        #: what threads wait for that are not polling
+        self._lock_waiters: set[Waiter] = set()
         #: callbacks that no thread waits for: the I/O thread must not keep away
         self.watchers = 0
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -114,7 +115,7 @@ class Pump:
             self._user_left_s = monotonic()
             self._poller = None
             self._role.release()
-            if self._io_is_parked or self._lock_waiters:
+            if self._io_is_parked or self._is_waited_for:
                 self._io_wake.release()
             shield.leave()
 
@@ -131,16 +132,21 @@ class Pump:
             reactor.poll_eagerly(self._time_left(deadline, now))
             self._housekeeping()
 
+    @property
+    def _is_waited_for(self) -> bool:
+        """Whether some thread waits that is not polling, and what for has not come."""
+        return any(not waiter.done for waiter in tuple(self._lock_waiters))
+
     def _wait_for_poller(self, waiter: Waiter, left: float | None) -> None:
         if waiter.lock is None:
             waiter.lock = threading.Lock()
             waiter.lock.acquire()
-        self._lock_waiters += 1
+        self._lock_waiters.add(waiter)
         try:
             if not waiter.done:
                 waiter.lock.acquire(timeout=_LOCK_SLICE_S if left is None else min(left, _LOCK_SLICE_S))
         finally:
-            self._lock_waiters -= 1
+            self._lock_waiters.discard(waiter)
         # From now on this thread is likely to be back soon: let the I/O thread keep away.
         self._user_left_s = monotonic()
 
@@ -164,7 +170,7 @@ class Pump:
                 self._user_left_s = monotonic()
                 self._poller = None
                 self._role.release()
-                if self._lock_waiters:
+                if self._is_waited_for:
                     self._io_wake.release()
                 shield.leave()
 
@@ -212,7 +218,7 @@ class Pump:
             now = monotonic()
             since = self._user_since_s
             if since:
-                if now - since >= self._handover_s and not self._lock_waiters:
+                if now - since >= self._handover_s and not self._is_waited_for:
                     self._io_is_parked = True
                     # checked again after the flag is up: the user thread looks at the flag when it leaves
                     if self._user_since_s:
@@ -221,7 +227,7 @@ class Pump:
                 else:
                     self._io_wake.acquire(timeout=self._handover_s)
                 continue
-            if now - self._user_left_s < self._handover_s and not self._lock_waiters and not self.watchers:
+            if now - self._user_left_s < self._handover_s and not self._is_waited_for and not self.watchers:
                 self._io_wake.acquire(timeout=self._handover_s)
                 continue
             if not self._role.acquire(timeout=self._handover_s):
@@ -235,6 +241,10 @@ class Pump:
                 if not self._is_closing:
                     self.reactor.poll(self._time_left(None, now))
                 self._housekeeping()
+                if self._lock_waiters and not self._is_waited_for:
+                    # They have what they waited for, are about to run, and likely to be back soon.  To poll again at
+                    # once would be to have them wait for this thread again and again.
+                    self._user_left_s = monotonic()
             finally:
                 self._poller = None
                 self._role.release()
