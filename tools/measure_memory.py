@@ -157,7 +157,7 @@ def _plain_file(piece: np.ndarray, count: int) -> tuple[float, float]:
 
 def jray_disk() -> str:
     """Return the directory under which this session spills."""
-    return os.path.dirname(_store()["spill_dir"])
+    return os.path.dirname(str(_store()["spill_dir"]))
 
 
 def _spilled(piece: np.ndarray, count: int) -> tuple[float, float]:
