@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 import jray
+from jray._core import faults
 from jray._core.refs import current
 from jray.util.state import list_objects
 from tests.behaviour.support import PATIENCE_S, Bench, wait_gone, wait_until
@@ -41,6 +42,9 @@ POINTS = {
         "death.answered", "death.dropped",
     ],
 }  # fmt: skip
+
+SPILL_POINTS = ["spill.asked", "spill.offered", "spill.moving", "spill.moved"]
+NODE_POINTS = ["node.created", "node.sealed", "node.freed", "node.copying", "node.copied", "node.settled"]
 
 #: A driver, an actor that makes objects and one that reads them do with objects whatever can be done.  Any of the three
 #: may be told to die on the way; the others go on.  It prints the pids of the actors, then how it ended.
@@ -183,6 +187,15 @@ def wait_balanced(about: str) -> None:
     assert not refers(), about
 
 
+def test_somebody_dies_at_each_point() -> None:
+    """In the tests below."""
+    assert {*faults.POINTS} == {
+        *SPILL_POINTS,
+        *NODE_POINTS,
+        *(point for of in POINTS.values() for point in of),
+    }
+
+
 def run_each(points: list[str], start: Callable[[str], Script], check: Callable[[str, Script], None]) -> None:
     """Have a program die at each point in turn; the next one is up by the time that the one before is done."""
     programs = [start(points[0])]
@@ -295,7 +308,7 @@ def test_the_accounts_balance_wherever_an_owner_dies_whose_objects_go_to_disk(
             program.say()
             program.finish()
 
-    run_each(["spill.asked", "spill.offered", "spill.moving", "spill.moved"], start, check)
+    run_each(SPILL_POINTS, start, check)
 
 
 #: The only program of its cluster, whose node dies.
@@ -339,8 +352,7 @@ def test_nothing_is_left_of_a_node_that_died_at_any_step_once_another_starts(
         assert program.line() == "over", point
         program.finish()
 
-    points = ["node.created", "node.sealed", "node.freed", "node.copying", "node.copied", "node.settled"]
-    run_each(points, start, check)
+    run_each(NODE_POINTS, start, check)
     jray.init(num_cpus=1, object_spilling_directory=str(place))
     wait_until(
         lambda: not any(path.exists() for path in stores), what=lambda: f"no store but the new one: {stores}"

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from jray._core.client.core import Alarm, CoreClient
     from jray._core.client.peers import Peer
 
+#: what is on its way from a dead process arrives before so many others have died
+_MOST_DEAD = 1000
+
 
 class ObjectTable:
     """What this client owns and borrows."""
@@ -58,8 +61,8 @@ class ObjectTable:
         self._untold: dict[str, dict[bytes, int]] = {}
         #: borrowed objects whose owner died while we held them
         self._orphaned: set[bytes] = set()
-        #: addresses of processes that died; no other gets one of them again
-        self._dead: set[str] = set()
+        #: addresses of processes that died lately, oldest first; no other gets one of them again
+        self._dead: dict[str, None] = {}
         #: objects freed by hand whose bytes somebody still looks at: they go with their refs
         #: with the node where they are
         self._freed: dict[bytes, bytes] = {}
@@ -564,7 +567,9 @@ class ObjectTable:
         """A process died: what it owned can't be got any more, and the node must know what we look at."""
         self._reached("death.heard")
         with self._client.lock:
-            self._dead.add(address)
+            self._dead[address] = None
+            if len(self._dead) > _MOST_DEAD:
+                del self._dead[next(iter(self._dead))]
             held = []
             for known in list(self._known.values()):
                 ref = known()
