@@ -48,7 +48,7 @@ class JobConfig:
         self.ray_namespace = ray_namespace
         self.py_logging_config: LoggingConfig | None = None
         self._client_job = _client_job
-        # on one node no object is ever lost by itself, so nothing is made again anyway
+        # no effect: what a lost node held is made again where it can be
         self._disable_job_level_lineage_reconstruction = _disable_job_level_lineage_reconstruction
         self._py_driver_sys_path = list(_py_driver_sys_path or ())
         self.set_runtime_env(runtime_env)
