@@ -46,6 +46,15 @@ class _AliasFinder(MetaPathFinder, Loader):
         sys.modules[module.__name__] = importlib.import_module(module.__name__.removeprefix("j"))
 
 
+def _is_installed() -> bool:
+    """Tell whether `jray` names Ray already; RuntimeError if it names jray, which would be tested in Ray's name."""
+    known = sys.modules.get("jray")
+    if known is not None and known.__name__ != "ray":
+        message = "jray was imported before the tests could give its name to Ray"
+        raise RuntimeError(message)
+    return known is not None
+
+
 def install() -> None:
     """Make `import jray` give the engine under test."""
     if ENGINE not in ("jray", "inline", "ray"):
@@ -53,7 +62,7 @@ def install() -> None:
         raise ValueError(message)
     if ON_INLINE:
         os.environ["JRAY_ENGINE"] = ENGINE
-    if not ON_RAY or "jray" in sys.modules:
+    if not ON_RAY or _is_installed():
         return
     for name, value in _RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
