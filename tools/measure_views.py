@@ -9,6 +9,7 @@ there as far as the kernel can tell: one view of the panel is looked at, and all
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import queue
 import re
@@ -94,7 +95,7 @@ class Kernel:
     def read_for(self, seconds: float) -> int:
         """Read for so long; return how many messages came."""
         before, deadline_s = len(self.messages), time.monotonic() + seconds
-        self.read_until(lambda: time.monotonic() > deadline_s)
+        self.read_until(lambda: time.monotonic() > deadline_s, math.inf)
         return len(self.messages) - before
 
     def look(self, comm_id: str) -> None:
