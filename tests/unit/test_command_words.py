@@ -17,7 +17,7 @@ from jray.cli.parser import COMMANDS
     ("words", "said"),
     [
         ("start", "give --head"),
-        ("start --address=10.0.0.1:6379", "not supported by this version"),
+        ("start --address=auto --head", "cannot be given with --address"),
         ("start --head --num-cpus=two", "'two' is not a number"),
         ("start --head --num-cpus=1.5", "not a whole number"),
         ("start --head --num-cpus=-1", "is not a number from 0 up"),
