@@ -382,6 +382,7 @@ def test_bundles_are_spread_or_packed(nodes: Nodes) -> None:
     assert packed.wait(AGAIN_S)
     assert len(set(_nodes_of(packed).values())) == 1
     remove_placement_group(packed)
+    wait_until(lambda: jray.available_resources().get("CPU") == 5, AGAIN_S, "all CPUs are free again")
 
     spread = placement_group([{"CPU": 1}] * 3, strategy="SPREAD")
     assert spread.wait(AGAIN_S)

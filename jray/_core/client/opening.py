@@ -73,7 +73,9 @@ def _open(options: StartOptions, environment: Environment) -> NativeSession:
         from jray._core.client.session import join  # noqa: PLC0415 -- as above
 
         session = join(found, facts, config)
-        logger.info("Joined the jray head at %s: %s.", found.address, found.why)
+        # whoever names a head need not be told which it is
+        level = logging.INFO if options.address in (None, "auto") else logging.DEBUG
+        logger.log(level, "Joined the jray head at %s: %s.", found.address, found.why)
     session.client.runtime_env = environment
     session.client.default_actor_lifetime = options.default_actor_lifetime
     session.client.shows_output = options.log_to_driver
