@@ -483,6 +483,27 @@ def test_a_copy_saves_what_its_node_has_lost(nodes: Nodes, bench: Bench) -> None
     assert ran.count() == 1
 
 
+@pytest.mark.only("jray", "it looks into the stores")
+def test_copies_of_a_lost_object_serve_and_go_with_it(nodes: Nodes) -> None:
+    """Of several one becomes the object, where another node asks for it; none stays that nobody knows of."""
+    nodes.add("a")
+    nodes.add("b")
+    made = fill.options(max_retries=0, **on("a")).remote(2.0)
+    assert jray.get(made).sum() == jray.get(
+        total.options(**on("b")).remote(made)
+    )  # copies at the head and at b
+    nodes.lose("a")
+    nodes.add("c")
+    for name in ("head", "b", "c"):
+        assert jray.get(total.options(**on(name)).remote(made), timeout=AGAIN_S) == 2.0 * LARGE // 8
+    assert jray.get(made, timeout=AGAIN_S).sum() == 2.0 * LARGE // 8
+    del made
+    wait_until(
+        lambda: all(_store_of(nodes.id_of(name))["objects"] == 0 for name in ("head", "b", "c")),
+        what=lambda: str([_store_of(nodes.id_of(name))["objects"] for name in ("head", "b", "c")]),
+    )
+
+
 @pytest.mark.sentences("S86")
 def test_what_cannot_be_made_again_is_said_to_be_lost(nodes: Nodes) -> None:
     nodes.add("a")

@@ -176,17 +176,29 @@ class Recovery:
             self._give_up(ref, "REF_NOT_FOUND", why)
             return
 
-        def told(answer: tuple[list[tuple[bytes, dict[bytes, Location]]], list[int]]) -> None:
-            if ref._state != PENDING:
-                return
-            for _, found in answer[0]:
-                place = found.get(ref._id)
-                if place is not None:
-                    client.objects.resolve_locked(ref, STORED, place)
-                    return
-            self._make_again_locked(ref, why)
+        def told(answer: tuple[list[tuple[bytes, list[bytes]]], list[int]] | None) -> None:
+            nodes = [] if answer is None else [node_id for node_id, found in answer[0] if found]
+            self._adopt_locked(ref, nodes, why)
 
-        client.node.request_later(messages.ASK, "adopt", ([ref._id],), callback=told)
+        client.node.request_later(messages.ASK, "copies", ([ref._id],), callback=told)
+
+    def _adopt_locked(self, ref: ObjectRef[Any], nodes: list[bytes], why: str) -> None:
+        """Let the copy of one node, the first of these that still has it, be the object: it is freed there alone."""
+        client = self._client
+        if ref._state != PENDING:
+            return
+        if not nodes:
+            self._make_again_locked(ref, why)
+            return
+
+        def told(answer: tuple[list[tuple[bytes, dict[bytes, Location]]], list[int]] | None) -> None:
+            places = [] if answer is None else [found[ref._id] for _, found in answer[0] if ref._id in found]
+            if places:
+                client.objects.resolve_locked(ref, STORED, places[0])
+            else:
+                self._adopt_locked(ref, nodes[1:], why)
+
+        client.node.request_later(messages.ASK, "adopt", (nodes[0], [ref._id], nodes[1:]), callback=told)
 
     def _make_again_locked(self, ref: ObjectRef[Any], why: str) -> None:
         made = self._alive.get(ref._id)

@@ -21,9 +21,9 @@ from jray._core.wire import messages
 from jray._core.wire.connection import Message
 
 #: questions that the nodes answer, each for itself
-_OF_NODES = {"store", "adopt", "runtime_envs"}
+_OF_NODES = {"store", "copies", "runtime_envs"}
 #: ... and those that one node answers, whose id is the first argument
-_OF_ONE_NODE = {"log_names", "log_piece"}
+_OF_ONE_NODE = {"adopt", "log_names", "log_piece"}
 #: the job of who only asks
 _NO_JOB = b"\xff\xff\xff\xff"
 #: of nodes and of clients that have ended so many are remembered, the latest
@@ -164,6 +164,9 @@ class ClusterService:
         record = self._nodes.get(node_id)
         if record is not None:
             record.node.from_afar(sender, message)
+        elif message[0] == messages.FREE:  # it would have told those that have copies
+            for other in list(self._nodes.values()):
+                other.node.from_afar(sender, (messages.COPY_FREED, message[1]))
 
     def workers_exited(self, ended: Sequence[tuple[bytes, ExitCause]]) -> None:
         self.scheduler.workers_exited(ended)

@@ -237,6 +237,7 @@ class Host:
         answers: dict[str, Callable[..., Any]] = {
             "store": self.service.store_row,
             "runtime_envs": self.service.environments.rows,
+            "copies": self.service.transfers.copies,
             "adopt": self.service.transfers.adopt,
             "log_names": self.service.log_names,
             "log_piece": self.service.log_piece,

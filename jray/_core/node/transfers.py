@@ -45,6 +45,10 @@ class _Failed(Exception):  # noqa: N818 -- an answer
     """The object cannot be had; the text says why."""
 
 
+class _NoPages(Exception):  # noqa: N818 -- an answer
+    """The object is there, but this node has no memory to keep a copy in."""
+
+
 class TransferService:
     """Copies of other nodes' objects in this one's store, and this one's in theirs.  For one thread, but for the bytes.
 
@@ -74,8 +78,8 @@ class TransferService:
         self._sent_to: dict[bytes, set[bytes]] = {}
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._fetchers: list[threading.Thread] = []
-        #: what fetchers left to be handled: (object id, its new place, owner, error)
-        self._done: deque[tuple[bytes, Location, int, str]] = deque()
+        #: what fetchers left to be handled: (object id, its new place, owner, what to answer if there is none)
+        self._done: deque[tuple[bytes, Location, int, tuple[str, str] | None]] = deque()
         #: copies that were fetched since the start
         self.fetched = 0
 
@@ -148,11 +152,20 @@ class TransferService:
         self._drop(gone)
         return bool(gone)
 
-    def adopt(self, object_ids: Iterable[bytes]) -> dict[bytes, Location]:
-        """Objects were lost with their node: return the places of those whose copies here are now the objects."""
+    def copies(self, object_ids: Iterable[bytes]) -> list[bytes]:
+        """Return those of these objects that there are copies of here."""
+        here = set(self._copies.here())
+        return [object_id for object_id in object_ids if object_id in here]
+
+    def adopt(self, object_ids: Iterable[bytes], others: Iterable[bytes]) -> dict[bytes, Location]:
+        """Objects were lost with their node: return the places of those whose copies here are now the objects.
+
+        *others* are nodes that may have copies, too, and are told when the objects are freed.
+        """
         found = {}
         for object_id in object_ids:
             if self._copies.adopted(object_id):
+                self._sent_to.setdefault(object_id, set()).update(others)
                 found[object_id] = self._place_of(object_id, "")
         return found
 
@@ -164,10 +177,10 @@ class TransferService:
     def advance(self) -> None:
         """Handle what the threads left."""
         while self._done:
-            object_id, place, owner, error = self._done.popleft()
-            if error:
+            object_id, place, owner, failure = self._done.popleft()
+            if failure is not None:
                 self._store.ledger.abort(object_id, 0)
-                self._failed(object_id, ("lost", error))
+                self._failed(object_id, failure)
                 continue
             self._store.ledger.seal(object_id, owner, 0)
             self.fetched += 1
@@ -217,15 +230,17 @@ class TransferService:
 
     def _fetch(self, object_id: bytes, place: Location, address: str, block: Block) -> None:
         here = Location(self._node_id, block.segment, block.offset, block.size, place.about)
-        owner, error = 0, ""
+        owner, failed = 0, None
         try:
             with connect(address) as sock:
                 sock.settimeout(_STALLED_S)
                 send_frame(sock, (messages.FETCH, self._node_id, object_id, place))
                 owner = self._receive(sock, block)
         except (OSError, _Failed) as failure:
-            error = f"it could not be fetched from the node {place.node.hex()}: {failure}"
-        self._done.append((object_id, here, owner, error))
+            failed = ("lost", f"it could not be fetched from the node {place.node.hex()}: {failure}")
+        except Exception as failure:  # noqa: BLE001 -- whatever it is, those who wait must hear of it
+            failed = ("failed", f"{type(failure).__name__}: {failure}")
+        self._done.append((object_id, here, owner, failed))
         self._wake()
 
     def _receive(self, sock: socket.socket, block: Block) -> int:
@@ -237,7 +252,10 @@ class TransferService:
             raise _Failed("it is not there any more")
         segment = self._store.segment(block.segment)
         if block.is_fresh:
-            segment.reserve(block.offset, block.size or 1)
+            try:
+                segment.reserve(block.offset, block.size or 1)
+            except OSError as error:  # not the object's fault, which is no reason to make it again
+                raise _NoPages(f"{self._store.directory}: {error.strerror or error}") from error
             _receive_fresh(sock, segment, block)
         else:
             segment.populate(block.offset, block.size)
